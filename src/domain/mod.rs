@@ -1,0 +1,10 @@
+//! What the daemon knows and decides, as plain values and functions.
+//!
+//! Nothing here does I/O, reads a clock, draws a random number, logs or awaits: time and randomness come in as
+//! arguments. The shell (`dispatcher`, `pipeline`, `defender`, `kafka`) executes what these values decide.
+
+pub mod alert;
+pub mod outcome;
+pub mod record;
+pub mod related_ips;
+pub mod time;

@@ -1,0 +1,7 @@
+//! `alert-ips`: adds the related IP addresses to Microsoft Defender for Endpoint alerts, Kafka to Kafka.
+//!
+//! ARCHITECTURE.md has the bird's-eye view; start with [`domain`] for the words.
+
+pub mod clock;
+pub mod domain;
+pub mod observe;
