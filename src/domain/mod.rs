@@ -4,7 +4,15 @@
 //! arguments. The shell (`dispatcher`, `pipeline`, `defender`, `kafka`) executes what these values decide.
 
 pub mod alert;
+pub mod answers;
+pub mod backlog;
+pub mod budget;
+pub mod journal;
+pub mod limit;
 pub mod outcome;
+pub mod phase;
+pub mod progress;
 pub mod record;
 pub mod related_ips;
+pub mod retry;
 pub mod time;
