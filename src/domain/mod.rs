@@ -5,6 +5,7 @@
 
 pub mod alert;
 pub mod outcome;
+pub mod phase;
 pub mod record;
 pub mod related_ips;
 pub mod time;
