@@ -6,3 +6,4 @@ pub mod clock;
 pub mod defender;
 pub mod domain;
 pub mod observe;
+pub mod ops;
