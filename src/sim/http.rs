@@ -204,3 +204,153 @@ impl Body for WireBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        sim::{Answer, BAIT, Mix, Plan, Settings},
+    };
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// Starts a service whose alert `a` is answered so; `b` is always found.
+    async fn started(answer: Answer) -> (Sim, SocketAddr) {
+        let mut settings = Settings::new(1);
+        settings.plan = Plan::new(1, Mix::ALL_FOUND).script("a", vec![answer]);
+        let sim = Sim::new(settings, Clock::machine());
+        let server = Server::bind(sim.clone(), SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let address = server.address();
+        tokio::spawn(server.run(CancellationToken::new()));
+        (sim, address)
+    }
+
+    async fn connect(address: SocketAddr, request: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn token(address: SocketAddr) -> String {
+        let form = "client_id=a&client_secret=b&grant_type=client_credentials&scope=x/.default";
+        let head = format!(
+            "POST /t/oauth2/v2.0/token HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}",
+            form.len()
+        );
+        let (text, _) = read(connect(address, &format!("{head}\r\n\r\n{form}")).await).await;
+        let (_, body) = text.split_once("\r\n\r\n").unwrap();
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        body["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// Everything that comes, and how it ends.
+    async fn read(mut stream: TcpStream) -> (String, io::Result<()>) {
+        let mut bytes = Vec::new();
+        let end = timeout(LONG, stream.read_to_end(&mut bytes)).await.expect("the connection ends");
+        (String::from_utf8(bytes).unwrap(), end.map(|_| ()))
+    }
+
+    async fn ask(address: SocketAddr, id: &str) -> TcpStream {
+        let token = token(address).await;
+        let request = format!(
+            "GET /api/alerts/{id}/ips HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+        );
+        connect(address, &request).await
+    }
+
+    #[rstest]
+    #[case::found(Answer::Found(vec!["10.0.0.1\t".into()]), "200 OK", r#""value":[{"id":"10.0.0.1\t"}]"#)]
+    #[case::empty(Answer::Empty, "200 OK", r#""value":[]"#)]
+    #[case::not_found(Answer::NotFound, "404 Not Found", "Alert a not found")]
+    #[case::throttled(Answer::throttled(7), "429 Too Many Requests", "retry-after: 7")]
+    #[case::unavailable(Answer::status(503), "503 Service Unavailable", "<html>")]
+    #[case::redirect(Answer::Redirect { code: 307, location: "http://decoy/".into() }, "307 Temporary Redirect", "location: http://decoy/")]
+    #[case::raw(Answer::Raw { code: 200, headers: vec![("x-a".into(), "b".into())], body: "[".into() }, "200 OK", "x-a: b")]
+    #[tokio::test]
+    async fn answers_stand_on_the_wire(#[case] answer: Answer, #[case] status: &str, #[case] part: &str) {
+        let (_, address) = started(answer).await;
+        let (text, end) = read(ask(address, "a").await).await;
+        end.unwrap();
+        assert!(text.starts_with(&format!("HTTP/1.1 {status}\r\n")) && text.contains(part), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_reset_gives_no_byte() {
+        let (sim, address) = started(Answer::Broken(Fault::Reset)).await;
+        let (text, end) = read(ask(address, "a").await).await;
+        assert_eq!((text.as_str(), end.unwrap_err().kind()), ("", io::ErrorKind::ConnectionReset));
+        assert_eq!((sim.counts().calls, sim.counts().broken), (1, 1));
+    }
+
+    #[rstest]
+    #[case::truncated(Fault::Truncated, false)]
+    #[case::lying_length(Fault::LyingLength, true)]
+    #[tokio::test]
+    async fn a_promised_length_is_not_kept(#[case] fault: Fault, #[case] whole: bool) {
+        let (_, address) = started(Answer::Broken(fault)).await;
+        let (text, _) = read(ask(address, "a").await).await;
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        assert!(!body.is_empty() && body.len() < length.parse().unwrap(), "{text}");
+        assert_eq!(body.contains(BAIT) && body.ends_with('}'), whole, "{text}");
+    }
+
+    #[tokio::test]
+    async fn an_endless_body_goes_on_past_any_cap() {
+        let (_, address) = started(Answer::Broken(Fault::Endless)).await;
+        let mut stream = ask(address, "a").await;
+        let mut bytes = vec![0; 8 << 20];
+        timeout(LONG, stream.read_exact(&mut bytes)).await.expect("it goes on").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_dripping_body_is_whole_in_the_end() {
+        let (_, address) = started(Answer::Broken(Fault::Drip(Duration::from_millis(1)))).await;
+        let (text, end) = read(ask(address, "a").await).await;
+        end.unwrap();
+        assert!(text.contains(BAIT) && text.ends_with('}'), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_hanging_call_counts_and_leaves_others_alone() {
+        let (sim, address) = started(Answer::Broken(Fault::Hang)).await;
+        let mut hanging = ask(address, "a").await;
+        let (text, _) = read(ask(address, "b").await).await;
+        assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+        while sim.counts().calls < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(hanging.try_read(&mut [0; 1]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        hanging.shutdown().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refusing_service_counts_nothing() {
+        let (sim, address) = started(Answer::Empty).await;
+        sim.switch(|switches| switches.outage = Some(Outage::Refused));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // The write may be refused already.
+        let _ = stream.write_all(b"GET /api/alerts/a/ips HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let (text, _) = read(stream).await;
+        assert_eq!((text.as_str(), sim.counts().calls), ("", 0));
+    }
+
+    #[tokio::test]
+    async fn stopping_closes_every_connection() {
+        let sim = Sim::new(Settings::new(1), Clock::machine());
+        let server = Server::bind(sim, SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let (address, stop) = (server.address(), CancellationToken::new());
+        let running = tokio::spawn(server.run(stop.clone()));
+        let stream = TcpStream::connect(address).await.unwrap();
+        stop.cancel();
+        running.await.unwrap();
+        assert_eq!(read(stream).await.0, "");
+    }
+}

@@ -163,3 +163,6 @@ impl Sim {
         self.service.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

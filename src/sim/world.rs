@@ -352,3 +352,104 @@ fn known(facts: &Facts) -> ExpectedAlert {
 fn untold(facts: &Facts) -> ExpectedAlert {
     ExpectedAlert { severity: Severity::Unspecified, ..known(facts) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashSet};
+
+    use super::*;
+    use crate::domain::alert::AlertId;
+
+    const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
+
+    fn many() -> Vec<Message> {
+        World::new(11, NOW).take(6_000).collect()
+    }
+
+    /// Every alert id anywhere in a payload, in order and once each.
+    fn ids(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| ids(item, found)),
+            Value::Object(members) => {
+                let id = ["id", "alertId", "AlertId"].iter().find_map(|name| members.get(*name)?.as_str());
+                if let Some(id) = id.filter(|id| AlertId::parse(id).is_ok() && !found.iter().any(|known| known == id)) {
+                    found.push(id.to_owned());
+                }
+                ["records", "value", "properties"]
+                    .iter()
+                    .filter_map(|name| members.get(*name))
+                    .for_each(|v| ids(v, found));
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn one_seed_gives_one_stream() {
+        let stream = |seed| World::new(seed, NOW).take(500).collect::<Vec<_>>();
+        assert_eq!(stream(4), stream(4));
+        assert_ne!(stream(4), stream(5));
+    }
+
+    #[test]
+    fn expected_alerts_are_those_in_the_payload() {
+        for message in many() {
+            let Some(json) = message.payload.as_deref().and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok())
+            else {
+                assert!(message.expected.alerts.is_empty(), "{message:?}");
+                continue;
+            };
+            let mut found = Vec::new();
+            if message.shape != "alert of another product" {
+                ids(&json, &mut found);
+            }
+            let expected: Vec<_> = message.expected.alerts.iter().map(|alert| alert.id.clone()).collect();
+            assert_eq!(found, expected, "{}", message.shape);
+        }
+    }
+
+    #[test]
+    fn every_message_expects_something_and_only_bad_json_is_no_json() {
+        for Message { payload, shape, expected, .. } in many() {
+            assert!(
+                !expected.alerts.is_empty() || !expected.skips.is_empty() || expected.rejection.is_some(),
+                "{shape}"
+            );
+            let is_json = payload.as_deref().is_some_and(|bytes| serde_json::from_slice::<Value>(bytes).is_ok());
+            assert_eq!(!is_json, payload.is_none() || expected.rejection == Some(Reason::NotJson), "{shape}");
+        }
+    }
+
+    #[test]
+    fn ids_tell_a_recent_creation_unless_expired() {
+        for alert in many().iter().flat_map(|message| &message.expected.alerts) {
+            let age = NOW.duration_since(AlertId::parse(&alert.id).unwrap().created().unwrap());
+            let is_old = age > SignedDuration::from_hours(24 * 180);
+            assert!(is_old == alert.expired && (is_old || age <= SignedDuration::from_secs(121)), "{}", alert.id);
+        }
+    }
+
+    #[test]
+    fn all_shapes_severities_and_repeats_come() {
+        let mut shapes = BTreeMap::new();
+        let (mut severities, mut ids, mut repeats) = (HashSet::new(), HashSet::new(), 0);
+        for message in many() {
+            *shapes.entry(message.shape).or_insert(0) += 1;
+            for alert in message.expected.alerts {
+                severities.insert(alert.severity);
+                repeats += usize::from(!ids.insert(alert.id));
+            }
+        }
+        assert_eq!((shapes.len(), severities.len()), (22, 5), "{shapes:?}");
+        assert!(repeats > 300, "{repeats}");
+    }
+
+    #[test]
+    fn a_storm_is_minor_and_new() {
+        let mut world = World::new(2, NOW);
+        world.start_storm(300);
+        let alerts: Vec<_> = world.take(300).flat_map(|message| message.expected.alerts).collect();
+        assert!(alerts.iter().all(|alert| matches!(alert.severity, Severity::Low | Severity::Informational)));
+        assert_eq!(alerts.iter().map(|alert| &alert.id).collect::<HashSet<_>>().len(), 300);
+    }
+}
