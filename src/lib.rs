@@ -7,3 +7,4 @@ pub mod defender;
 pub mod domain;
 pub mod observe;
 pub mod ops;
+pub mod sim;
