@@ -3,5 +3,7 @@
 //! ARCHITECTURE.md has the bird's-eye view; start with [`domain`] for the words.
 
 pub mod clock;
+pub mod decode;
 pub mod domain;
+pub mod encode;
 pub mod observe;
