@@ -7,6 +7,7 @@ pub mod decode;
 pub mod defender;
 pub mod domain;
 pub mod encode;
+pub mod kafka;
 pub mod observe;
 pub mod ops;
 pub mod sim;

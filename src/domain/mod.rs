@@ -7,6 +7,7 @@ pub mod alert;
 pub mod answers;
 pub mod backlog;
 pub mod budget;
+pub mod commit_point;
 pub mod dead_letter;
 pub mod journal;
 pub mod limit;

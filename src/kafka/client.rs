@@ -1,0 +1,292 @@
+//! Configuration of the librdkafka clients. No other file names a librdkafka property.
+//!
+//! Three layers, the later wins: the daemon's defaults, the user's `[kafka.properties]`, and what the daemon owns
+//! because its delivery promise rests on it.
+
+use std::{fmt, time::Duration};
+
+use rdkafka::{
+    config::{ClientConfig, RDKafkaLogLevel},
+    error::KafkaError,
+};
+
+/// How many writes may wait in the producer at once; also the least room the channel for acknowledgements needs.
+pub const MAX_UNACKNOWLEDGED: usize = 20_000;
+
+/// librdkafka's own default of the session timeout.
+const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// A revoked partition is never held back longer than this, however long the session timeout is.
+const MAX_SETTLE_LIMIT: Duration = Duration::from_secs(20);
+
+/// Latency of a commit or write is dominated by the broker; memory by what is fetched ahead. The first four bound
+/// the latter to about 4 MiB whatever waits in the topic; the short backoff keeps such a small queue fast.
+const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
+    ("queued.max.messages.kbytes", "2048"),
+    ("queued.min.messages", "2000"),
+    ("fetch.max.bytes", "1048576"),
+    ("max.partition.fetch.bytes", "262144"),
+    ("fetch.queue.backoff.ms", "2"),
+    // A resumed partition waits for the fetch that is under way without it.
+    ("fetch.wait.max.ms", "100"),
+];
+
+/// Left out for `group.protocol=consumer`, where the broker assigns.
+const CLASSIC_GROUP_DEFAULTS: &[(&str, &str)] = &[("partition.assignment.strategy", "cooperative-sticky")];
+
+/// Commits are the dispatcher's alone; nothing uncommitted by a transaction is read; a committed offset that is gone
+/// leads to the oldest record kept, so that nothing unread is skipped.
+const CONSUMER_OWNED: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("enable.partition.eof", "false"),
+    ("auto.offset.reset", "earliest"),
+    ("isolation.level", "read_committed"),
+];
+
+const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
+    ("linger.ms", "2"),
+    // Brokers limit the size of a batch, not of a record, and refuse all of it: small batches keep a topic with a
+    // small limit usable. A record larger than this travels alone.
+    ("batch.size", "65536"),
+    ("queue.buffering.max.kbytes", "16384"),
+    // As Java clients place a key, so that joins on the alert id work.
+    ("partitioner", "murmur2_random"),
+];
+
+/// `message.timeout.ms = 0` is "for ever": a broker that is away must not turn into failed writes. A topic that does
+/// not exist still fails its writes (after `topic.metadata.propagation.max.ms`), and so does a permanent error.
+const PRODUCER_OWNED: &[(&str, &str)] = &[
+    ("enable.idempotence", "true"),
+    ("acks", "all"),
+    ("message.timeout.ms", "0"),
+    ("delivery.report.only.error", "false"),
+];
+
+const COMMON_DEFAULTS: &[(&str, &str)] = &[
+    ("statistics.interval.ms", "5000"),
+    // A missing topic that was created meanwhile, or a partition added, is noticed within this time.
+    ("topic.metadata.refresh.interval.ms", "10000"),
+    ("reconnect.backoff.max.ms", "5000"),
+    ("socket.keepalive.enable", "true"),
+    ("allow.auto.create.topics", "false"),
+    ("log.connection.close", "false"),
+];
+
+/// Keys a user can't set as properties, and where the setting is instead.
+const OWNED_ELSEWHERE: &[(&str, &str)] = &[
+    ("bootstrap.servers", "set kafka.bootstrap_servers instead"),
+    ("metadata.broker.list", "set kafka.bootstrap_servers instead"),
+    ("group.id", "set kafka.group_id instead"),
+    ("client.id", "it follows from the instance's name"),
+    ("transactional.id", "it follows from the group and the instance's name"),
+];
+
+/// How to reach the brokers, and as whom.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KafkaConfig {
+    /// `host:port`, comma-separated.
+    pub bootstrap_servers: String,
+    pub group_id: String,
+    /// The user's librdkafka properties. Values may be secrets.
+    pub properties: Vec<(String, String)>,
+    /// Shown in broker logs and quotas.
+    pub client_id: String,
+}
+
+impl fmt::Debug for KafkaConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let redacted: Vec<_> = self.properties.iter().map(|(key, _)| (key, "(redacted)")).collect();
+        f.debug_struct("KafkaConfig")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("group_id", &self.group_id)
+            .field("properties", &redacted)
+            .field("client_id", &self.client_id)
+            .finish()
+    }
+}
+
+/// What is wrong with one of the user's properties.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("kafka property {key}: {problem}")]
+pub struct PropertyProblem {
+    pub key: String,
+    /// For a person; never holds a secret's value.
+    pub problem: String,
+}
+
+/// A client could not be made of the configuration. It is permanent: no broker was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("kafka configuration is refused: {0}")]
+pub struct InvalidKafkaConfig(String);
+
+impl From<KafkaError> for InvalidKafkaConfig {
+    fn from(error: KafkaError) -> Self {
+        Self(match error {
+            KafkaError::ClientConfig(_, problem, key, _) => format!("{key}: {}", without_secret(&key, problem)),
+            KafkaError::ClientCreation(problem) => problem,
+            other => other.to_string(),
+        })
+    }
+}
+
+impl KafkaConfig {
+    /// Every problem of the user's properties, without asking a broker.
+    pub fn problems(&self) -> Vec<PropertyProblem> {
+        self.properties.iter().filter_map(|(key, value)| property_problem(key, value)).collect()
+    }
+
+    /// Half the session timeout, at most 20 s: so long a revoked partition waits for its last commit.
+    pub(super) fn settle_limit(&self) -> Duration {
+        let set = self.property("session.timeout.ms").and_then(|text| text.parse().ok()).map(Duration::from_millis);
+        (set.unwrap_or(DEFAULT_SESSION_TIMEOUT) / 2).min(MAX_SETTLE_LIMIT)
+    }
+
+    pub(super) fn consumer(&self) -> ClientConfig {
+        let classic = !self.property("group.protocol").is_some_and(|value| value.eq_ignore_ascii_case("consumer"));
+        let defaults = [CONSUMER_DEFAULTS, if classic { CLASSIC_GROUP_DEFAULTS } else { &[] }].concat();
+        let mut config = self.layered(&defaults, CONSUMER_OWNED);
+        config.set("group.id", &self.group_id);
+        config
+    }
+
+    pub(super) fn producer(&self) -> ClientConfig {
+        let mut config = self.layered(PRODUCER_DEFAULTS, PRODUCER_OWNED);
+        config.set("queue.buffering.max.messages", MAX_UNACKNOWLEDGED.to_string());
+        config
+    }
+
+    /// For questions about the cluster; joins no group.
+    pub(super) fn admin(&self) -> ClientConfig {
+        let mut config = self.layered(&[], &[]);
+        config.set("statistics.interval.ms", "0");
+        config
+    }
+
+    fn layered(&self, defaults: &[(&str, &str)], owned: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        for (key, value) in COMMON_DEFAULTS.iter().chain(defaults) {
+            config.set(*key, *value);
+        }
+        if self.wants_system_certificates() {
+            // The OpenSSL that is linked in does not know where this distribution keeps its certificates.
+            config.set("ssl.ca.location", "probe");
+        }
+        for (key, value) in &self.properties {
+            config.set(key, value);
+        }
+        for (key, value) in owned {
+            config.set(*key, *value);
+        }
+        config.set("bootstrap.servers", &self.bootstrap_servers).set("client.id", &self.client_id);
+        let verbose = self.property("debug").is_some();
+        config.set_log_level(if verbose { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
+        config
+    }
+
+    fn wants_system_certificates(&self) -> bool {
+        let tls = ["ssl", "sasl_ssl"];
+        let encrypted = self
+            .property("security.protocol")
+            .is_some_and(|protocol| tls.iter().any(|name| name.eq_ignore_ascii_case(protocol)));
+        encrypted && ["ssl.ca.location", "ssl.ca.pem"].iter().all(|key| self.property(key).is_none())
+    }
+
+    fn property(&self, key: &str) -> Option<&str> {
+        self.properties.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+}
+
+fn property_problem(key: &str, value: &str) -> Option<PropertyProblem> {
+    let problem = |problem: String| Some(PropertyProblem { key: key.to_owned(), problem });
+    if let Some((_, instead)) = OWNED_ELSEWHERE.iter().find(|(name, _)| *name == key) {
+        return problem(format!("it can't be set here; {instead}"));
+    }
+    if let Some((_, fixed)) = CONSUMER_OWNED.iter().chain(PRODUCER_OWNED).find(|(name, _)| *name == key) {
+        return (value != *fixed).then_some(()).and_then(|()| {
+            problem(format!("it must stay {fixed}, else alerts could get lost or doubled; remove the line"))
+        });
+    }
+    match ClientConfig::new().set(key, value).create_native_config() {
+        Ok(_) => None,
+        Err(KafkaError::ClientConfig(_, text, ..)) => problem(without_secret(key, text)),
+        Err(other) => problem(without_secret(key, other.to_string())),
+    }
+}
+
+/// librdkafka repeats a refused value in its words.
+fn without_secret(key: &str, problem: String) -> String {
+    let secret = ["password", "secret", "pem", "key", "token", "config"].iter().any(|word| key.contains(word));
+    if secret { "the value is refused".to_owned() } else { problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn config(properties: &[(&str, &str)]) -> KafkaConfig {
+        KafkaConfig {
+            bootstrap_servers: "localhost:9092".into(),
+            group_id: "alert-ips".into(),
+            properties: properties.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+            client_id: "host-1".into(),
+        }
+    }
+
+    #[test]
+    fn secrets_are_in_no_debug_text() {
+        let text = format!("{:?}", config(&[("sasl.password", "hunter2")]));
+        assert!(text.contains("sasl.password") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[rstest]
+    #[case::unknown("no.such.property", "1")]
+    #[case::wrong_value("session.timeout.ms", "soon")]
+    #[case::elsewhere("group.id", "other")]
+    #[case::owned("enable.auto.commit", "true")]
+    #[case::owned_by_the_producer("acks", "1")]
+    fn properties_that_cannot_work_are_named(#[case] key: &str, #[case] value: &str) {
+        let problems = config(&[(key, value)]).problems();
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].to_string().contains(key), "{}", problems[0]);
+    }
+
+    #[rstest]
+    #[case::same_as_owned("acks", "all")]
+    #[case::security("security.protocol", "SASL_SSL")]
+    #[case::tuning("linger.ms", "50")]
+    fn properties_that_work_are_accepted(#[case] key: &str, #[case] value: &str) {
+        assert_eq!(config(&[(key, value)]).problems(), []);
+    }
+
+    #[test]
+    fn owned_settings_win_over_the_users_and_the_users_over_the_defaults() {
+        let config = config(&[("acks", "1"), ("linger.ms", "50")]).producer();
+        assert_eq!((config.get("acks"), config.get("linger.ms")), (Some("all"), Some("50")));
+    }
+
+    #[rstest]
+    #[case::tls(&[("security.protocol", "SASL_SSL")], Some("probe"))]
+    #[case::own_certificates(&[("security.protocol", "ssl"), ("ssl.ca.location", "/ca.pem")], Some("/ca.pem"))]
+    #[case::plain(&[], None)]
+    fn tls_finds_the_systems_certificates(#[case] properties: &[(&str, &str)], #[case] expected: Option<&str>) {
+        assert_eq!(config(properties).consumer().get("ssl.ca.location"), expected);
+    }
+
+    #[test]
+    fn the_broker_assigns_under_the_consumer_protocol() {
+        let config = config(&[("group.protocol", "consumer")]).consumer();
+        assert_eq!(config.get("partition.assignment.strategy"), None);
+        assert!(config.create_native_config().is_ok());
+    }
+
+    #[rstest]
+    #[case::default(&[], 20)]
+    #[case::short(&[("session.timeout.ms", "10000")], 5)]
+    #[case::long(&[("session.timeout.ms", "300000")], 20)]
+    fn revoked_partitions_wait_at_most_half_a_session(#[case] properties: &[(&str, &str)], #[case] seconds: u64) {
+        assert_eq!(config(properties).settle_limit(), Duration::from_secs(seconds));
+    }
+}

@@ -1,0 +1,640 @@
+//! The source's thread: polls, hands records over, answers rebalances and commits.
+//!
+//! It polls for ever, with permits or without, so that the group never thinks it dead. Everything it decides with is
+//! its own; librdkafka's callbacks only leave word in an [`Inbox`] that is read between polls.
+
+use std::{
+    collections::HashMap,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc as blocking,
+    },
+    thread,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use rdkafka::{
+    ClientContext, Offset, Statistics, TopicPartitionList,
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
+    error::{KafkaError, KafkaResult},
+    message::{BorrowedMessage, Headers, Message},
+    types::{RDKafkaErrorCode, RDKafkaRespErr},
+};
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+use super::{
+    client::{InvalidKafkaConfig, KafkaConfig},
+    notice::{self, Client, Notice, Reporter, Trouble},
+    source::{Mail, Mailbox, SettledReply, SourceEvent, Start},
+};
+use crate::domain::{
+    commit_point::CommitPoint,
+    record::{Epoch, Header, Partition, Receipt, Record},
+};
+
+/// Records handed over at once.
+const BATCH: usize = 256;
+
+/// The longest wait inside librdkafka, and so until a command is seen.
+const IDLE_POLL: Duration = Duration::from_millis(50);
+
+/// How many idle polls, at the end, the answer to a commit under way is waited for: 5 s.
+const LAST_COMMIT_POLLS: usize = 100;
+
+/// How often it is tried again to hand a batch over to a dispatcher that has not kept up.
+const FULL_RETRY: Duration = Duration::from_millis(1);
+
+/// A pause shorter than this is not told to librdkafka, which would throw away what it has fetched ahead.
+const SHORT_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long to wait before a new consumer is made in place of one that failed for good.
+const RECREATE_AFTER: Duration = Duration::from_secs(5);
+
+/// How long, and how often, the brokers are asked where a partition shall begin.
+const PLACE_LIMIT: Duration = Duration::from_secs(5);
+const PLACE_ATTEMPTS: usize = 3;
+
+pub(super) struct Consumer {
+    config: KafkaConfig,
+    topics: Vec<String>,
+    start: Start,
+    mailbox: Arc<Mailbox>,
+    events: mpsc::Sender<SourceEvent>,
+    notices: mpsc::Sender<Notice>,
+    kafka: BaseConsumer<Callbacks>,
+    epoch: Epoch,
+    assigned: Assigned,
+    /// Polled, and not handed over yet.
+    batch: Vec<Record>,
+    commits: HashMap<Partition, CommitPoint>,
+    commit_in_flight: bool,
+    /// How long records have been held back so far.
+    held_for: Duration,
+    /// Whether librdkafka was told to fetch nothing.
+    paused: bool,
+}
+
+enum End {
+    Stopped,
+    Failed,
+}
+
+impl Consumer {
+    pub(super) fn new(
+        config: &KafkaConfig,
+        topics: &[String],
+        start: Start,
+        mailbox: Arc<Mailbox>,
+        events: mpsc::Sender<SourceEvent>,
+        notices: mpsc::Sender<Notice>,
+    ) -> Result<Self, InvalidKafkaConfig> {
+        let kafka = subscribe(config, topics, notices.clone())?;
+        Ok(Self {
+            config: config.clone(),
+            topics: topics.to_vec(),
+            start,
+            mailbox,
+            events,
+            notices,
+            kafka,
+            epoch: Epoch::default(),
+            assigned: Assigned::default(),
+            batch: Vec::with_capacity(BATCH),
+            commits: HashMap::new(),
+            commit_in_flight: false,
+            held_for: Duration::ZERO,
+            paused: false,
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        while let End::Failed = self.poll_until_it_ends() {
+            self.lose_everything();
+            if !self.recreate() {
+                break;
+            }
+        }
+        self.kafka.context().closing.store(true, Ordering::Relaxed);
+        self.kafka.unsubscribe();
+        let Self { kafka, events, .. } = self;
+        drop(kafka);
+        let _ = events.blocking_send(SourceEvent::Stopped);
+    }
+
+    fn poll_until_it_ends(&mut self) -> End {
+        loop {
+            let Mail { paused, stop, commits, .. } = self.mailbox.take();
+            self.commits.extend(commits);
+            if stop {
+                self.commit_at_the_end();
+                return End::Stopped;
+            }
+            self.commit();
+            let full = !self.hand_over();
+            if full || paused {
+                self.hold(if full { FULL_RETRY } else { IDLE_POLL });
+            } else {
+                self.release();
+                self.fill_batch();
+                self.hand_over();
+            }
+            self.answer_callbacks();
+            if let Some((code, reason)) = self.kafka.client().fatal_error() {
+                let about = format!("{reason} ({})", notice::code_words(code));
+                self.reporter().trouble(notice::explain(
+                    RDKafkaErrorCode::Fatal,
+                    &self.config.bootstrap_servers,
+                    &about,
+                ));
+                return End::Failed;
+            }
+        }
+    }
+
+    /// Polls until a batch is full or nothing more waits; blocks only for the first record.
+    fn fill_batch(&mut self) {
+        let mut limit = IDLE_POLL;
+        while self.batch.len() < BATCH {
+            match self.kafka.poll(limit) {
+                Some(Ok(message)) => {
+                    if let Some(record) = self.assigned.record(&message) {
+                        self.batch.push(record);
+                    }
+                    limit = Duration::ZERO;
+                }
+                // An error was reported by the callback already, with its words.
+                Some(Err(_)) => limit = Duration::ZERO,
+                None => break,
+            }
+        }
+    }
+
+    /// False where the dispatcher has not kept up; then the batch stays.
+    fn hand_over(&mut self) -> bool {
+        if self.batch.is_empty() {
+            return true;
+        }
+        match self.events.try_reserve() {
+            Ok(permit) => {
+                permit.send(SourceEvent::Records(mem::replace(&mut self.batch, Vec::with_capacity(BATCH))));
+                self.reporter().working();
+                true
+            }
+            Err(TrySendError::Full(())) => false,
+            // Nobody is left to read: the records were never taken.
+            Err(TrySendError::Closed(())) => {
+                self.batch.clear();
+                true
+            }
+        }
+    }
+
+    /// Waits without taking records. A short wait leaves alone what is fetched ahead; a longer one stops the fetching
+    /// and goes on polling, which keeps this instance in its group.
+    fn hold(&mut self, step: Duration) {
+        // Counted, not measured; a wait that is cut short by a command counts a little, so that commands can't keep it
+        // from polling.
+        let waited = if self.mailbox.wait(step) { FULL_RETRY } else { step };
+        self.held_for = self.held_for.saturating_add(waited);
+        if self.held_for < SHORT_PAUSE {
+            return;
+        }
+        if !self.paused {
+            self.paused = true;
+            self.tell_paused(&self.assigned.list());
+        }
+        if let Some(Ok(message)) = self.kafka.poll(Duration::from_millis(1)) {
+            // None comes from a paused partition; one that did must not be lost.
+            self.batch.extend(self.assigned.record(&message));
+        }
+    }
+
+    fn release(&mut self) {
+        self.held_for = Duration::ZERO;
+        if mem::take(&mut self.paused) {
+            if let Err(error) = self.kafka.resume(&self.assigned.list()) {
+                tracing::warn!(error = %notice::error_words(&error), "resuming partitions failed");
+            }
+        }
+    }
+
+    fn tell_paused(&self, list: &TopicPartitionList) {
+        if let Err(error) = self.kafka.pause(list) {
+            tracing::warn!(error = %notice::error_words(&error), "pausing partitions failed");
+        }
+    }
+
+    fn answer_callbacks(&mut self) {
+        let Inbox { rebalances, commits } = self.kafka.context().take_inbox();
+        for committed in commits {
+            self.commit_in_flight = false;
+            let result = match committed {
+                Ok(list) => Ok(self.assigned.points(&list)),
+                Err(words) => Err(words),
+            };
+            self.tell(SourceEvent::Committed { result });
+        }
+        for rebalance in rebalances {
+            match rebalance {
+                Rebalanced::Assign(list) => self.assign(list),
+                Rebalanced::Revoke(list) => self.revoke(&list),
+            }
+        }
+    }
+
+    fn assign(&mut self, mut list: TopicPartitionList) {
+        self.place(&mut list);
+        let accepted = match self.kafka.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.kafka.incremental_assign(&list),
+            _ => self.kafka.assign(&list),
+        };
+        if let Err(error) = accepted {
+            let words = notice::error_words(&error);
+            self.reporter().trouble(Trouble::Other(format!(
+                "an assignment of partitions failed: {words}; the group rebalances again"
+            )));
+            return;
+        }
+        self.epoch = Epoch(self.epoch.0 + 1);
+        let partitions = self.assigned.add(&list, self.epoch);
+        if self.paused {
+            self.tell_paused(&list);
+        }
+        if !partitions.is_empty() {
+            self.reporter().working();
+        }
+        self.tell(SourceEvent::Assigned { partitions, epoch: self.epoch });
+    }
+
+    /// Sets where partitions without a committed offset begin. `Earliest` is what librdkafka does anyway.
+    fn place(&self, list: &mut TopicPartitionList) {
+        if self.start == Start::Earliest || list.count() == 0 {
+            return;
+        }
+        for _ in 0..PLACE_ATTEMPTS {
+            match placed(&self.kafka, list, self.start) {
+                Ok(placed) => {
+                    *list = placed;
+                    return;
+                }
+                Err(error) => tracing::warn!(error = %notice::error_words(&error), "asking where to start failed"),
+            }
+        }
+        self.reporter().trouble(Trouble::Other(
+            "kafka did not say where input.start is; partitions that were never read are read from their beginning, \
+             so that nothing is missed"
+                .to_owned(),
+        ));
+    }
+
+    fn revoke(&mut self, list: &TopicPartitionList) {
+        let lost = self.kafka.assignment_lost();
+        let partitions = self.assigned.partitions(list);
+        self.batch.retain(|record| !partitions.contains(&record.receipt.partition));
+        let (reply, settled) = blocking::sync_channel(1);
+        self.tell(SourceEvent::Revoked { partitions: partitions.clone(), lost, settled: SettledReply(reply) });
+        if !lost {
+            let last = settled.recv_timeout(self.config.settle_limit()).unwrap_or_default();
+            let mut commits = self.mailbox.take().commits;
+            self.commits.extend(commits.drain());
+            self.commits.extend(last.into_iter().map(|point| (point.partition.clone(), point)));
+            self.commit_now(|partition| partitions.contains(partition));
+        }
+        self.commits.retain(|partition, _| !partitions.contains(partition));
+        let given_up = match self.kafka.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.kafka.incremental_unassign(list),
+            _ => self.kafka.unassign(),
+        };
+        if let Err(error) = given_up {
+            tracing::warn!(error = %notice::error_words(&error), "giving up partitions failed");
+        }
+        self.assigned.remove(&partitions);
+    }
+
+    /// Starts a commit of everything that waits for one; one at a time.
+    fn commit(&mut self) {
+        if self.commit_in_flight || self.commits.is_empty() {
+            return;
+        }
+        let commits = mem::take(&mut self.commits);
+        let list = self.assigned.commit_list(commits.into_values());
+        if list.count() == 0 {
+            return;
+        }
+        match self.kafka.commit(&list, CommitMode::Async) {
+            Ok(()) => self.commit_in_flight = true,
+            Err(error) => self.tell(SourceEvent::Committed { result: Err(notice::error_words(&error)) }),
+        }
+    }
+
+    /// Commits what waits for these partitions and waits for the answer.
+    fn commit_now(&mut self, these: impl Fn(&Partition) -> bool) {
+        let commits: Vec<_> =
+            self.commits.extract_if(|partition, _| these(partition)).map(|(_, point)| point).collect();
+        let list = self.assigned.commit_list(commits);
+        if list.count() == 0 {
+            return;
+        }
+        let result = match self.kafka.commit(&list, CommitMode::Sync) {
+            Ok(()) => Ok(self.assigned.points(&list)),
+            Err(error) => Err(notice::error_words(&error)),
+        };
+        self.tell(SourceEvent::Committed { result });
+    }
+
+    /// Sees the commit under way answered and makes the last one.
+    fn commit_at_the_end(&mut self) {
+        self.batch.clear();
+        for _ in 0..LAST_COMMIT_POLLS {
+            if !self.commit_in_flight {
+                break;
+            }
+            // Records that still come are read again after the next start.
+            self.kafka.poll(IDLE_POLL);
+            self.answer_callbacks();
+        }
+        self.commit_now(|_| true);
+    }
+
+    /// The consumer has failed for good, and its partitions with it.
+    fn lose_everything(&mut self) {
+        self.batch.clear();
+        self.commits.clear();
+        self.commit_in_flight = false;
+        let partitions = self.assigned.clear();
+        if !partitions.is_empty() {
+            let (reply, _) = blocking::sync_channel(1);
+            self.tell(SourceEvent::Revoked { partitions, lost: true, settled: SettledReply(reply) });
+        }
+    }
+
+    /// Makes a new consumer; false where stop was asked meanwhile.
+    fn recreate(&mut self) -> bool {
+        loop {
+            if self.stop_comes_within(RECREATE_AFTER) {
+                return false;
+            }
+            match subscribe(&self.config, &self.topics, self.notices.clone()) {
+                Ok(kafka) => {
+                    let failed = mem::replace(&mut self.kafka, kafka);
+                    self.paused = false;
+                    failed.context().closing.store(true, Ordering::Relaxed);
+                    // Closing may take as long as its brokers are away.
+                    let close = thread::Builder::new().name("kafka-close".into()).spawn(move || drop(failed));
+                    if let Err(error) = close {
+                        tracing::warn!(%error, "no thread to close the failed consumer on");
+                    }
+                    return true;
+                }
+                Err(error) => tracing::error!(%error, "the consumer can't be made anew"),
+            }
+        }
+    }
+
+    fn stop_comes_within(&self, limit: Duration) -> bool {
+        let mut left = limit;
+        while !left.is_zero() {
+            if self.mailbox.take().stop {
+                return true;
+            }
+            let step = left.min(IDLE_POLL);
+            thread::sleep(step);
+            left = left.saturating_sub(step);
+        }
+        false
+    }
+
+    fn tell(&self, event: SourceEvent) {
+        // A dispatcher that is gone needs no events.
+        let _ = self.events.blocking_send(event);
+    }
+
+    fn reporter(&self) -> &Reporter {
+        &self.kafka.context().reporter
+    }
+}
+
+fn subscribe(
+    config: &KafkaConfig,
+    topics: &[String],
+    notices: mpsc::Sender<Notice>,
+) -> Result<BaseConsumer<Callbacks>, InvalidKafkaConfig> {
+    let callbacks = Callbacks {
+        reporter: Reporter::new(Client::Source, &config.bootstrap_servers, notices),
+        inbox: Mutex::default(),
+        closing: AtomicBool::new(false),
+    };
+    let kafka = BaseConsumer::from_config_and_context(&config.consumer(), callbacks)?;
+    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+    kafka.subscribe(&topics)?;
+    Ok(kafka)
+}
+
+/// `list` with an offset for each partition that has no committed one.
+fn placed(kafka: &BaseConsumer<Callbacks>, list: &TopicPartitionList, start: Start) -> KafkaResult<TopicPartitionList> {
+    let mut placed = kafka.committed_offsets(list.clone(), PLACE_LIMIT)?;
+    let mut fresh = TopicPartitionList::new();
+    for element in placed.elements() {
+        element.error()?;
+        if element.offset() == Offset::Invalid {
+            let asked = if let Start::At(time) = start { Offset::Offset(time.as_millisecond()) } else { Offset::End };
+            fresh.add_partition_offset(element.topic(), element.partition(), asked)?;
+        }
+    }
+    if let Start::At(_) = start {
+        fresh = kafka.offsets_for_times(fresh, PLACE_LIMIT)?;
+    }
+    for element in fresh.elements() {
+        element.error()?;
+        placed.set_partition_offset(element.topic(), element.partition(), element.offset())?;
+    }
+    Ok(placed)
+}
+
+/// The partitions that are this instance's now, with the epoch of each.
+#[derive(Default)]
+struct Assigned {
+    entries: Vec<(Partition, Epoch)>,
+    /// Where the last record's partition is in `entries`: records come in runs.
+    last: usize,
+}
+
+impl Assigned {
+    fn add(&mut self, list: &TopicPartitionList, epoch: Epoch) -> Vec<Partition> {
+        let mut added = Vec::with_capacity(list.count());
+        for element in list.elements() {
+            // One allocation for a topic's name, however many partitions and records it has.
+            let known =
+                self.entries.iter().map(|(partition, _)| partition).find(|known| *known.topic == *element.topic());
+            let topic = known.map_or_else(|| Arc::from(element.topic()), |known| Arc::clone(&known.topic));
+            let partition = Partition { topic, number: element.partition() };
+            self.entries.retain(|(known, _)| *known != partition);
+            self.entries.push((partition.clone(), epoch));
+            added.push(partition);
+        }
+        added
+    }
+
+    fn remove(&mut self, partitions: &[Partition]) {
+        self.entries.retain(|(partition, _)| !partitions.contains(partition));
+    }
+
+    fn clear(&mut self) -> Vec<Partition> {
+        mem::take(&mut self.entries).into_iter().map(|(partition, _)| partition).collect()
+    }
+
+    fn find(&self, topic: &str, number: i32) -> Option<usize> {
+        let is_it = |(partition, _): &(Partition, Epoch)| partition.number == number && *partition.topic == *topic;
+        if self.entries.get(self.last).is_some_and(is_it) {
+            return Some(self.last);
+        }
+        self.entries.iter().position(is_it)
+    }
+
+    /// Copies a message out of librdkafka; `None` for a partition that was given up meanwhile.
+    fn record(&mut self, message: &BorrowedMessage<'_>) -> Option<Record> {
+        self.last = self.find(message.topic(), message.partition())?;
+        let (partition, epoch) = self.entries.get(self.last)?;
+        Some(Record {
+            receipt: Receipt { partition: partition.clone(), offset: message.offset(), epoch: *epoch },
+            key: message.key().map(Into::into),
+            payload: message.payload().map(Into::into),
+            headers: message.headers().map(copy_headers).unwrap_or_default(),
+            timestamp: message.timestamp().to_millis().and_then(|millis| Timestamp::from_millisecond(millis).ok()),
+        })
+    }
+
+    fn list(&self) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(self.entries.len());
+        for (partition, _) in &self.entries {
+            list.add_partition(&partition.topic, partition.number);
+        }
+        list
+    }
+
+    fn partitions(&self, list: &TopicPartitionList) -> Vec<Partition> {
+        let found = list.elements().into_iter().filter_map(|element| self.find(element.topic(), element.partition()));
+        found.map(|at| self.entries[at].0.clone()).collect()
+    }
+
+    /// Only what is of the current assignment.
+    fn commit_list(&self, points: impl IntoIterator<Item = CommitPoint>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for CommitPoint { partition, epoch, next } in points {
+            let current = self.entries.iter().any(|(known, of)| *known == partition && *of == epoch);
+            // Refused only for an offset that can't be one.
+            if current && list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(next)).is_err() {
+                tracing::error!(topic = %partition.topic, partition = partition.number, next, "no valid offset to commit");
+            }
+        }
+        list
+    }
+
+    fn points(&self, list: &TopicPartitionList) -> Vec<CommitPoint> {
+        let point = |topic: &str, number: i32, offset: Offset| {
+            let (partition, epoch) = self.entries.get(self.find(topic, number)?)?;
+            let Offset::Offset(next) = offset else { return None };
+            Some(CommitPoint { partition: partition.clone(), epoch: *epoch, next })
+        };
+        list.elements()
+            .into_iter()
+            .filter_map(|element| point(element.topic(), element.partition(), element.offset()))
+            .collect()
+    }
+}
+
+/// The name of a header whose name is not UTF-8.
+const UNREADABLE_NAME: &str = "unreadable";
+
+fn copy_headers(headers: &impl Headers) -> Vec<Header> {
+    (0..headers.count()).map(|index| copy_header(|| headers.get(index))).collect()
+}
+
+/// rdkafka panics on a header name that is not UTF-8, which Kafka lets pass. Such a record must not end the daemon.
+fn copy_header<'a>(read: impl FnOnce() -> rdkafka::message::Header<'a, &'a [u8]>) -> Header {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(header) => Header { name: header.key.into(), value: header.value.map(Into::into) },
+        Err(_) => Header { name: UNREADABLE_NAME.into(), value: None },
+    }
+}
+
+/// What librdkafka called back with, until the thread looks.
+#[derive(Default)]
+struct Inbox {
+    rebalances: Vec<Rebalanced>,
+    commits: Vec<Result<TopicPartitionList, String>>,
+}
+
+enum Rebalanced {
+    Assign(TopicPartitionList),
+    Revoke(TopicPartitionList),
+}
+
+struct Callbacks {
+    reporter: Reporter,
+    inbox: Mutex<Inbox>,
+    /// Set before the consumer is dropped: nobody reads the inbox then, and librdkafka waits to be answered.
+    closing: AtomicBool,
+}
+
+impl Callbacks {
+    fn take_inbox(&self) -> Inbox {
+        mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn leave(&self, word: impl FnOnce(&mut Inbox)) {
+        word(&mut self.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl ClientContext for Callbacks {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        notice::log(Client::Source, level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.reporter.error(&error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.reporter.statistics(&statistics);
+    }
+}
+
+impl ConsumerContext for Callbacks {
+    fn rebalance(&self, kafka: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if self.closing.load(Ordering::Relaxed) {
+            let cooperative = matches!(kafka.rebalance_protocol(), RebalanceProtocol::Cooperative);
+            let assigned = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+            // Refused only where there is nothing to answer any more.
+            let _ = match (cooperative, assigned) {
+                (true, true) => kafka.incremental_assign(list),
+                (true, false) => kafka.incremental_unassign(list),
+                (false, true) => kafka.assign(list),
+                (false, false) => kafka.unassign(),
+            };
+            return;
+        }
+        let list = list.clone();
+        self.leave(|inbox| {
+            inbox.rebalances.push(match kind {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalanced::Assign(list),
+                _ => Rebalanced::Revoke(list),
+            });
+        });
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        let refused = offsets.elements().into_iter().find_map(|element| element.error().err());
+        let answer = match (result, refused) {
+            (Ok(()), None) => Ok(offsets.clone()),
+            (Err(error), _) | (_, Some(error)) => Err(notice::error_words(&error)),
+        };
+        self.leave(|inbox| inbox.commits.push(answer));
+    }
+}

@@ -1,0 +1,11 @@
+//! The edge to Kafka: records in, outputs and dead letters out, commits, and what the brokers say about it.
+//!
+//! `client` is the only file that names a librdkafka property. `source` and `sink` own one thread each, because
+//! librdkafka calls back only from inside its poll; they talk to the dispatcher by messages and never block it.
+
+pub mod client;
+mod consumer;
+pub mod notice;
+pub mod sink;
+pub mod source;
+pub mod topics;

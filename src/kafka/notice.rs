@@ -1,0 +1,343 @@
+//! What librdkafka reports on its own, said so that a person can act on it.
+//!
+//! librdkafka repeats itself and speaks of single connections; a [`Reporter`] turns that into few [`Notice`]s: one
+//! when trouble begins or changes, one when it has passed.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+
+use rdkafka::{
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode as Code},
+    statistics::Statistics,
+};
+use tokio::sync::mpsc;
+
+/// Longest text of librdkafka that is passed on, in characters.
+const MAX_REASON: usize = 400;
+
+/// Which of the daemon's connections to the brokers a notice is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Client {
+    Source,
+    Sink,
+    /// One-off questions, for the command line.
+    Admin,
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Sink => "sink",
+            Self::Admin => "admin",
+        })
+    }
+}
+
+/// One piece of news about one connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub from: Client,
+    pub news: News,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Something does not work. It holds until [`News::Working`]; a later trouble replaces an earlier one.
+    Trouble(Trouble),
+    /// The last trouble has passed.
+    Working,
+    /// Where the partitions stand, every few seconds.
+    Offsets(Vec<PartitionOffsets>),
+}
+
+/// What does not work; the text says what happened, what the daemon does about it, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// No broker can be reached, or none that can be talked to.
+    Unreachable(String),
+    /// The brokers refuse the sign-in or a right.
+    Denied(String),
+    TopicMissing(String),
+    /// The client is of no more use; it is made anew.
+    Fatal(String),
+    /// Anything else; librdkafka tries again by itself.
+    Other(String),
+}
+
+impl Trouble {
+    pub fn words(&self) -> &str {
+        match self {
+            Self::Unreachable(words)
+            | Self::Denied(words)
+            | Self::TopicMissing(words)
+            | Self::Fatal(words)
+            | Self::Other(words) => words,
+        }
+    }
+}
+
+/// What the brokers said last about one partition. Unknown values are `None`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionOffsets {
+    pub topic: String,
+    pub number: i32,
+    /// One past the last record a `read_committed` reader can see now.
+    pub end: Option<i64>,
+    /// The group's committed offset.
+    pub committed: Option<i64>,
+}
+
+/// Turns what one librdkafka client says into notices. Its methods run on librdkafka's polling thread.
+pub(super) struct Reporter {
+    from: Client,
+    servers: String,
+    notices: mpsc::Sender<Notice>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The last thing that went wrong with a single connection: why all brokers are down.
+    cause: Option<String>,
+    trouble: Option<Trouble>,
+}
+
+impl Reporter {
+    pub(super) fn new(from: Client, servers: &str, notices: mpsc::Sender<Notice>) -> Self {
+        Self { from, servers: servers.to_owned(), notices, state: Mutex::default() }
+    }
+
+    /// One of librdkafka's global errors.
+    pub(super) fn error(&self, error: &KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+        let reason = clean(reason);
+        match code {
+            // One connection of possibly many; librdkafka says so when it was the last.
+            Code::BrokerTransportFailure | Code::OperationTimedOut | Code::Resolve => {
+                self.state().cause = Some(reason);
+            }
+            Code::AllBrokersDown => {
+                let cause = self.state().cause.clone().unwrap_or(reason);
+                self.trouble(unreachable(&self.servers, &cause));
+            }
+            Code::PartitionEOF => {}
+            _ => self.trouble(explain(code, &self.servers, &reason)),
+        }
+    }
+
+    /// Says that something does not work, once.
+    pub(super) fn trouble(&self, trouble: Trouble) {
+        let news = {
+            let mut state = self.state();
+            if state.trouble.as_ref() == Some(&trouble) {
+                return;
+            }
+            state.trouble = Some(trouble.clone());
+            News::Trouble(trouble)
+        };
+        self.send(news);
+    }
+
+    /// A record, an acknowledgement or an assignment came: whatever was wrong is over.
+    pub(super) fn working(&self) {
+        if self.state().trouble.take().is_some() {
+            self.send(News::Working);
+        }
+    }
+
+    /// librdkafka's regular statistics.
+    pub(super) fn statistics(&self, statistics: &Statistics) {
+        let connected = statistics.brokers.values().any(|broker| broker.state == "UP");
+        if connected && matches!(self.state().trouble, Some(Trouble::Unreachable(_))) {
+            self.working();
+        }
+        if self.from == Client::Source {
+            self.send(News::Offsets(offsets(statistics)));
+        }
+    }
+
+    fn send(&self, news: News) {
+        if let Err(mpsc::error::TrySendError::Full(notice)) = self.notices.try_send(Notice { from: self.from, news }) {
+            if let News::Trouble(trouble) = notice.news {
+                tracing::warn!(client = %self.from, "{}", trouble.words());
+            }
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Passes a log line of librdkafka on.
+pub(super) fn log(client: Client, level: RDKafkaLogLevel, facility: &str, line: &str) {
+    // Every client is given all of the user's properties; each complains about those meant for the other.
+    let level = if facility == "CONFWARN" { RDKafkaLogLevel::Debug } else { level };
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            tracing::error!(target: "librdkafka", %client, facility, "{line}");
+        }
+        RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", %client, facility, "{line}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+            tracing::info!(target: "librdkafka", %client, facility, "{line}");
+        }
+        RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", %client, facility, "{line}"),
+    }
+}
+
+pub(super) fn unreachable(servers: &str, cause: &str) -> Trouble {
+    Trouble::Unreachable(format!(
+        "no kafka broker can be reached: {cause}; it is tried again by itself; if it stays, check that the brokers run \
+         and kafka.bootstrap_servers ({servers})"
+    ))
+}
+
+/// Says an error with what to do about it. `about` is librdkafka's own text, or the topic's name.
+pub(super) fn explain(code: Code, servers: &str, about: &str) -> Trouble {
+    match code {
+        Code::AllBrokersDown
+        | Code::BrokerTransportFailure
+        | Code::OperationTimedOut
+        | Code::Resolve
+        | Code::BrokerNotAvailable => unreachable(servers, about),
+        Code::SSL => Trouble::Unreachable(format!(
+            "no encrypted connection to kafka: {about}; it is tried again by itself; check security.protocol and \
+             ssl.ca.location in kafka.properties, and that kafka.bootstrap_servers ({servers}) is a TLS listener"
+        )),
+        Code::Authentication | Code::SaslAuthenticationFailed => Trouble::Denied(format!(
+            "kafka refuses the sign-in: {about}; it is tried again by itself; check security.protocol, sasl.mechanism \
+             and the credentials in kafka.properties"
+        )),
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => Trouble::TopicMissing(format!(
+            "a topic is missing: {about}; it is looked for again by itself; create it with `alert-ips topics --create` \
+             or correct its name in the section topics"
+        )),
+        Code::TopicAuthorizationFailed => Trouble::Denied(format!(
+            "kafka denies access to a topic: {about}; it is tried again by itself; grant read and describe on the \
+             input topics, write and describe on the output and dead-letter topics"
+        )),
+        Code::GroupAuthorizationFailed => Trouble::Denied(format!(
+            "kafka denies access to the consumer group: {about}; it is tried again by itself; grant read on the group \
+             named by kafka.group_id"
+        )),
+        Code::ClusterAuthorizationFailed => Trouble::Denied(format!(
+            "kafka denies a right on the cluster: {about}; brokers before 3.0 need IdempotentWrite for the producer"
+        )),
+        Code::Fatal | Code::Fenced | Code::FencedInstanceId => Trouble::Fatal(format!(
+            "the kafka client can't go on: {about}; it is made anew by itself; if it stays, look for a second process \
+             with the same group.instance.id or transactional.id"
+        )),
+        Code::PollExceeded => Trouble::Other(format!(
+            "the consumer was not polled in time and left the group: {about}; it joins again by itself"
+        )),
+        other => Trouble::Other(format!("kafka reports: {about} ({}); it is tried again by itself", code_words(other))),
+    }
+}
+
+/// librdkafka's sentence for a code, without the code's name in source.
+pub(super) fn code_words(code: Code) -> String {
+    let text = code.to_string();
+    match text.split_once(" (") {
+        Some((_, words)) => words.trim_end_matches(')').to_owned(),
+        None => text,
+    }
+}
+
+/// An error's sentence for a person.
+pub(super) fn error_words(error: &KafkaError) -> String {
+    match error.rdkafka_error_code() {
+        Some(code) => code_words(code),
+        None => clean(&error.to_string()),
+    }
+}
+
+/// Cuts what only a programmer wants, and escapes what a broker could have put in.
+fn clean(reason: &str) -> String {
+    let told = reason.split(" (after ").next().unwrap_or(reason).trim();
+    told.chars()
+        .take(MAX_REASON)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
+}
+
+fn offsets(statistics: &Statistics) -> Vec<PartitionOffsets> {
+    let known = |offset: i64| (offset >= 0).then_some(offset);
+    let topics: &HashMap<_, _> = &statistics.topics;
+    let mut all: Vec<_> = topics
+        .iter()
+        .flat_map(|(topic, partitions)| partitions.partitions.values().map(move |partition| (topic, partition)))
+        // -1 is librdkafka's own; what is not desired is not assigned to us.
+        .filter(|(_, partition)| partition.partition >= 0 && partition.desired)
+        .map(|(topic, partition)| PartitionOffsets {
+            topic: topic.clone(),
+            number: partition.partition,
+            end: known(partition.ls_offset).or(known(partition.hi_offset)),
+            committed: known(partition.committed_offset),
+        })
+        .collect();
+    all.sort_by(|a, b| (&a.topic, a.number).cmp(&(&b.topic, b.number)));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn reporter() -> (Reporter, mpsc::Receiver<Notice>) {
+        let (sender, receiver) = mpsc::channel(16);
+        (Reporter::new(Client::Source, "kafka-1:9092", sender), receiver)
+    }
+
+    fn words(notices: &mut mpsc::Receiver<Notice>) -> Option<String> {
+        match notices.try_recv().ok()?.news {
+            News::Trouble(trouble) => Some(trouble.words().to_owned()),
+            other => Some(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn brokers_that_are_down_are_told_once_with_the_cause_and_the_remedy() {
+        let (reporter, mut notices) = reporter();
+        let refused = "kafka-1:9092/bootstrap: Connect to ipv4#10.0.0.1:9092 failed: Connection refused (after 1ms in state CONNECT)";
+        for _ in 0..2 {
+            reporter.error(&KafkaError::Global(Code::BrokerTransportFailure), refused);
+            reporter.error(&KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down");
+        }
+        let told = words(&mut notices).unwrap();
+        assert!(told.contains("Connection refused; it is tried again by itself"), "{told}");
+        assert!(told.contains("kafka.bootstrap_servers (kafka-1:9092)"), "{told}");
+        assert_eq!(words(&mut notices), None);
+        reporter.working();
+        reporter.working();
+        assert_eq!(words(&mut notices).as_deref(), Some("Working"));
+        assert_eq!(words(&mut notices), None);
+    }
+
+    #[rstest]
+    #[case::topic(Code::UnknownTopicOrPartition, "alert-ips topics --create")]
+    #[case::sign_in(Code::Authentication, "kafka.properties")]
+    #[case::right(Code::TopicAuthorizationFailed, "grant")]
+    #[case::tls(Code::SSL, "ssl.ca.location")]
+    #[case::group(Code::GroupAuthorizationFailed, "kafka.group_id")]
+    fn each_trouble_says_what_to_do(#[case] code: Code, #[case] remedy: &str) {
+        let (reporter, mut notices) = reporter();
+        reporter.error(&KafkaError::Global(code), "something");
+        let told = words(&mut notices).unwrap();
+        assert!(told.contains(remedy), "{told}");
+    }
+
+    #[test]
+    fn hostile_text_of_a_broker_is_escaped() {
+        let (reporter, mut notices) = reporter();
+        reporter.error(&KafkaError::Global(Code::Authentication), "bad\u{1b}[31m\r\nroot");
+        let told = words(&mut notices).unwrap();
+        assert!(!told.contains(char::is_control), "{told}");
+    }
+}

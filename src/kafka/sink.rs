@@ -1,0 +1,283 @@
+//! Where outputs and dead letters go: an idempotent producer that never blocks its caller.
+//!
+//! The law: every write that [`Sink::send`] accepts gets exactly one [`Ack`], whatever happens to the producer, and no
+//! write is accepted that could find no room for its acknowledgement.
+
+use std::{thread, time::Duration};
+
+use rdkafka::{
+    ClientContext, Statistics,
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    error::{KafkaError, RDKafkaErrorCode as Code},
+    message::{DeliveryResult, Header, Message, OwnedHeaders},
+    producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer},
+};
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+use super::{
+    client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED},
+    notice::{self, Client, Notice, Reporter, Trouble},
+};
+use crate::domain::record::{Destination, Outgoing};
+
+/// How often it is tried again to hand over an acknowledgement for which there is no room.
+const ACK_RETRY: Duration = Duration::from_millis(1);
+
+/// Names a write in its acknowledgement. The dispatcher chooses it; the sink only carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WriteId(pub usize);
+
+/// The end of one write.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ack {
+    pub write: WriteId,
+    /// Ok: in every in-sync replica.
+    pub result: Result<(), WriteFailed>,
+}
+
+/// Why a write that was accepted is not in Kafka, or may not be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteFailed {
+    /// A record of this size is not taken, and would not be if sent again. `bytes` are those of key and payload.
+    #[error(
+        "a record of {bytes} bytes is too large for kafka; raise max.message.bytes of the topic, and message.max.bytes in \
+         kafka.properties"
+    )]
+    TooLarge { bytes: usize },
+    #[error("{0}")]
+    Denied(String),
+    #[error("{0}")]
+    TopicMissing(String),
+    /// To be sent again; it may be in Kafka already.
+    #[error("{0}")]
+    Retriable(String),
+}
+
+/// A write that was not accepted; it comes back whole and gets no acknowledgement.
+#[derive(Debug)]
+pub struct Refused {
+    pub outgoing: Outgoing,
+    pub why: Refusal,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// As much waits as may wait; send again after some acknowledgements.
+    #[error("the producer's queue is full")]
+    QueueFull,
+    /// The producer is of no more use: [`Sink::rebuild`] it, after a pause where that has just been done.
+    #[error("{0}")]
+    Fatal(String),
+    /// What an acknowledgement would say, known at once.
+    #[error(transparent)]
+    Failed(WriteFailed),
+}
+
+/// The names of the topics behind the two destinations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkTopics {
+    pub output: String,
+    pub dead_letters: String,
+}
+
+pub struct Sink {
+    config: KafkaConfig,
+    topics: SinkTopics,
+    acks: mpsc::Sender<Ack>,
+    notices: mpsc::Sender<Notice>,
+    /// `None` only while it is replaced.
+    producer: Option<ThreadedProducer<Callbacks>>,
+}
+
+/// Starts a sink. Its acknowledgements come from the receiver, which should be read with `recv_many`.
+pub fn start(
+    config: &KafkaConfig,
+    topics: SinkTopics,
+    notices: mpsc::Sender<Notice>,
+) -> Result<(Sink, mpsc::Receiver<Ack>), InvalidKafkaConfig> {
+    let (acks, receiver) = mpsc::channel(2 * MAX_UNACKNOWLEDGED);
+    let producer = connect(config, &topics, &acks, &notices)?;
+    Ok((Sink { config: config.clone(), topics, acks, notices, producer: Some(producer) }, receiver))
+}
+
+impl Sink {
+    /// Hands a write to the producer. Never blocks. An error is no acknowledgement: the write was not accepted.
+    #[expect(clippy::result_large_err, reason = "the refused write is given back without a copy")]
+    pub fn send(&self, write: WriteId, outgoing: Outgoing) -> Result<(), Refused> {
+        let Some(producer) = &self.producer else {
+            return Err(Refused { outgoing, why: Refusal::Fatal("the producer could not be made anew".to_owned()) });
+        };
+        match producer.send(self.native(write, &outgoing)) {
+            Ok(()) => Ok(()),
+            Err((error, _)) => {
+                let fatal = producer.client().fatal_error().map(|(_, reason)| reason);
+                let bytes = held(outgoing.key.as_deref()) + held(outgoing.payload.as_deref());
+                let why = producer.context().refusal(&error, fatal, self.topic(outgoing.to), bytes);
+                Err(Refused { outgoing, why })
+            }
+        }
+    }
+
+    /// Writes that wait for their acknowledgement.
+    pub fn unacknowledged(&self) -> usize {
+        let count = self.producer.as_ref().map_or(0, Producer::in_flight_count);
+        usize::try_from(count).unwrap_or_default()
+    }
+
+    /// Replaces the producer. What was not acknowledged is now, as [`WriteFailed::Retriable`].
+    pub fn rebuild(&mut self) -> Result<(), InvalidKafkaConfig> {
+        discard(self.producer.take());
+        self.producer = Some(connect(&self.config, &self.topics, &self.acks, &self.notices)?);
+        Ok(())
+    }
+
+    /// Waits until every write has its acknowledgement; false where `limit` was over first. The acknowledgements must
+    /// go on being received meanwhile.
+    pub async fn flush(&self, limit: Duration) -> bool {
+        let Some(producer) = self.producer.clone() else { return true };
+        let flushed = tokio::task::spawn_blocking(move || producer.flush(limit).is_ok());
+        flushed.await.unwrap_or(false)
+    }
+
+    fn native<'a>(&'a self, write: WriteId, outgoing: &'a Outgoing) -> BaseRecord<'a, [u8], [u8], usize> {
+        BaseRecord {
+            topic: self.topic(outgoing.to),
+            partition: None,
+            payload: outgoing.payload.as_deref(),
+            key: outgoing.key.as_deref(),
+            timestamp: outgoing.timestamp.map(jiff::Timestamp::as_millisecond),
+            headers: native_headers(outgoing),
+            delivery_opaque: write.0,
+        }
+    }
+
+    fn topic(&self, to: Destination) -> &str {
+        match to {
+            Destination::Output => &self.topics.output,
+            Destination::DeadLetters => &self.topics.dead_letters,
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        discard(self.producer.take());
+    }
+}
+
+fn connect(
+    config: &KafkaConfig,
+    topics: &SinkTopics,
+    acks: &mpsc::Sender<Ack>,
+    notices: &mpsc::Sender<Notice>,
+) -> Result<ThreadedProducer<Callbacks>, InvalidKafkaConfig> {
+    let callbacks = Callbacks {
+        reporter: Reporter::new(Client::Sink, &config.bootstrap_servers, notices.clone()),
+        acks: acks.clone(),
+        servers: config.bootstrap_servers.clone(),
+        topics: topics.clone(),
+    };
+    Ok(ThreadedProducer::from_config_and_context(&config.producer(), callbacks)?)
+}
+
+/// Drops a producer where waiting for it hurts nobody: it reports what it still has as failed.
+fn discard(producer: Option<ThreadedProducer<Callbacks>>) {
+    let Some(producer) = producer else { return };
+    if let Err(error) = thread::Builder::new().name("kafka-discard".into()).spawn(move || drop(producer)) {
+        tracing::warn!(%error, "no thread to close a kafka producer on");
+    }
+}
+
+fn native_headers(outgoing: &Outgoing) -> Option<OwnedHeaders> {
+    let with_room = (!outgoing.headers.is_empty()).then(|| OwnedHeaders::new_with_capacity(outgoing.headers.len()))?;
+    Some(outgoing.headers.iter().fold(with_room, |headers, header| {
+        headers.insert(Header { key: &header.name, value: header.value.as_deref() })
+    }))
+}
+
+fn held(bytes: Option<&[u8]>) -> usize {
+    bytes.map_or(0, <[u8]>::len)
+}
+
+struct Callbacks {
+    reporter: Reporter,
+    acks: mpsc::Sender<Ack>,
+    servers: String,
+    topics: SinkTopics,
+}
+
+impl ClientContext for Callbacks {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        notice::log(Client::Sink, level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.reporter.error(&error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.reporter.statistics(&statistics);
+    }
+}
+
+impl ProducerContext for Callbacks {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, report: &DeliveryResult<'_>, write: usize) {
+        let result = match report {
+            Ok(_) => {
+                self.reporter.working();
+                Ok(())
+            }
+            Err((error, message)) => {
+                let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+                Err(self.failure(code, message.topic(), held(message.key()) + held(message.payload())))
+            }
+        };
+        self.acknowledge(Ack { write: WriteId(write), result });
+    }
+}
+
+impl Callbacks {
+    fn refusal(&self, error: &KafkaError, fatal: Option<String>, topic: &str, bytes: usize) -> Refusal {
+        let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+        if code == Code::QueueFull {
+            return Refusal::QueueFull;
+        }
+        let Some(about) = fatal else { return Refusal::Failed(self.failure(code, topic, bytes)) };
+        let trouble = notice::explain(Code::Fatal, &self.servers, &about);
+        self.reporter.trouble(trouble.clone());
+        Refusal::Fatal(trouble.words().to_owned())
+    }
+
+    fn failure(&self, code: Code, topic: &str, bytes: usize) -> WriteFailed {
+        match code {
+            Code::MessageSizeTooLarge => return WriteFailed::TooLarge { bytes },
+            // Its own end, not news about Kafka.
+            Code::PurgeQueue | Code::PurgeInflight => {
+                return WriteFailed::Retriable("the producer was closed before the broker answered".to_owned());
+            }
+            _ => {}
+        }
+        let what = if topic == self.topics.dead_letters { "dead-letter topic" } else { "output topic" };
+        let trouble = notice::explain(code, &self.servers, &format!("{what} {topic}: {}", notice::code_words(code)));
+        self.reporter.trouble(trouble.clone());
+        match trouble {
+            Trouble::Denied(words) => WriteFailed::Denied(words),
+            Trouble::TopicMissing(words) => WriteFailed::TopicMissing(words),
+            Trouble::Unreachable(words) | Trouble::Fatal(words) | Trouble::Other(words) => {
+                WriteFailed::Retriable(words)
+            }
+        }
+    }
+
+    /// Waits for room rather than lose an acknowledgement. There is room for twice what may be unacknowledged, so it
+    /// waits only for a dispatcher that does not receive.
+    fn acknowledge(&self, ack: Ack) {
+        let mut waiting = ack;
+        while let Err(TrySendError::Full(back)) = self.acks.try_send(waiting) {
+            waiting = back;
+            thread::sleep(ACK_RETRY);
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! What the cluster says about the daemon's topics, and the creation of those that are missing.
+//!
+//! For `alert-ips topics` and `alert-ips check --online`: one-off questions, each answered within [`LIMIT`].
+
+use std::{fmt, thread, time::Duration};
+
+use rdkafka::{
+    ClientContext,
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::{KafkaError, RDKafkaErrorCode as Code},
+};
+use tokio::sync::mpsc;
+
+use super::{
+    client::{InvalidKafkaConfig, KafkaConfig},
+    notice::{self, Client, News, Notice, Reporter, Trouble},
+};
+
+/// How long the brokers have for the answer to all questions of one kind.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// How long one attempt at a question takes before it is looked why there is no answer.
+const ATTEMPT: Duration = Duration::from_secs(1);
+
+/// Batches are up to this large, so a topic that takes less refuses good records together.
+const BATCH_BYTES: u64 = 65_536;
+
+/// The settings that matter here, in the order they are shown.
+const SHOWN: [&str; 5] =
+    ["cleanup.policy", "retention.ms", "max.message.bytes", "message.timestamp.type", "min.insync.replicas"];
+
+/// What a topic is to the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TopicRole {
+    Input,
+    Output,
+    DeadLetters,
+}
+
+impl fmt::Display for TopicRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Input => "input",
+            Self::Output => "output",
+            Self::DeadLetters => "dead letters",
+        })
+    }
+}
+
+/// A topic of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfiguredTopic {
+    pub role: TopicRole,
+    pub name: String,
+}
+
+/// A topic as the cluster knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicReport {
+    pub topic: ConfiguredTopic,
+    pub state: TopicState,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopicState {
+    Missing,
+    /// The cluster does not say; why and what to do.
+    Refused(String),
+    Present(TopicFacts),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicFacts {
+    pub partitions: usize,
+    /// Of the partition with the fewest.
+    pub replicas: usize,
+    /// Name and value; empty where the broker does not tell.
+    pub settings: Vec<(String, String)>,
+    /// What is likely to hurt, each with what to do.
+    pub warnings: Vec<String>,
+}
+
+/// The cluster could not be asked at all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    #[error(transparent)]
+    Config(#[from] InvalidKafkaConfig),
+    #[error("{}", .0.words())]
+    Trouble(Trouble),
+    #[error("the question to kafka was broken off")]
+    BrokenOff,
+}
+
+/// A topic that was to be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Creation {
+    pub topic: ConfiguredTopic,
+    pub partitions: i32,
+    pub replicas: i32,
+    pub settings: Vec<(&'static str, String)>,
+    /// Err: why not, and what to do.
+    pub result: Result<(), String>,
+}
+
+/// Asks about each of `topics`, in their order.
+pub async fn describe(config: &KafkaConfig, topics: &[ConfiguredTopic]) -> Result<Vec<TopicReport>, ClusterError> {
+    let mut reports = look(config, topics).await?.reports;
+    let present = reports.iter_mut().filter_map(|report| match &mut report.state {
+        TopicState::Present(facts) => Some((&report.topic, facts)),
+        _ => None,
+    });
+    let mut present: Vec<_> = present.collect();
+    if present.is_empty() {
+        return Ok(reports);
+    }
+    let admin = admin(config)?;
+    let asked: Vec<_> = present.iter().map(|(topic, _)| ResourceSpecifier::Topic(&topic.name)).collect();
+    // Not every broker tells (Event Hubs does not): then there are no settings to show.
+    let answers = admin.describe_configs(&asked, &options()).await.unwrap_or_default();
+    for ((topic, facts), answer) in present.iter_mut().zip(answers) {
+        let Ok(resource) = answer else { continue };
+        let shown = SHOWN.iter().filter_map(|name| Some(((*name).to_owned(), resource.get(name)?.value.clone()?)));
+        facts.settings = shown.collect();
+        facts.warnings = warnings(topic.role, facts);
+    }
+    end(admin);
+    Ok(reports)
+}
+
+/// Creates those of `topics` that are missing; the others are left as they are.
+pub async fn create_missing(config: &KafkaConfig, topics: &[ConfiguredTopic]) -> Result<Vec<Creation>, ClusterError> {
+    let Looked { reports, brokers } = look(config, topics).await?;
+    let missing = reports.into_iter().filter(|report| report.state == TopicState::Missing).map(|report| report.topic);
+    let mut creations: Vec<_> = missing.map(|topic| fitting(topic, brokers)).collect();
+    if creations.is_empty() {
+        return Ok(creations);
+    }
+    let admin = admin(config)?;
+    for creation in &mut creations {
+        let replication = TopicReplication::Fixed(creation.replicas);
+        let mut new = NewTopic::new(&creation.topic.name, creation.partitions, replication);
+        for (name, value) in &creation.settings {
+            new = new.set(name, value);
+        }
+        creation.result = match admin.create_topics([&new], &options()).await {
+            Ok(results) => match results.into_iter().next() {
+                Some(Err((name, code))) => Err(creation_words(&name, code)),
+                _ => Ok(()),
+            },
+            Err(error) => {
+                Err(format!("topic {} was not created: {}", creation.topic.name, notice::error_words(&error)))
+            }
+        };
+    }
+    end(admin);
+    Ok(creations)
+}
+
+fn creation_words(name: &str, code: Code) -> String {
+    let remedy = match code {
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+            "; grant create on the topic, or have an administrator create it"
+        }
+        Code::PolicyViolation => "; the cluster's policy forbids these settings: have an administrator create it",
+        Code::InvalidReplicationFactor => "; the cluster has too few brokers in service",
+        _ => "",
+    };
+    format!("topic {name} was not created: {}{remedy}", notice::code_words(code))
+}
+
+/// Settings with which the daemon's promises hold on a cluster of this size.
+fn fitting(topic: ConfiguredTopic, brokers: usize) -> Creation {
+    const DAY_MS: u64 = 86_400_000;
+    let replicas: i32 = match brokers {
+        0 | 1 => 1,
+        2 => 2,
+        _ => 3,
+    };
+    let (partitions, days) = match topic.role {
+        // A backlog of many days must outlast the wait for permits.
+        TopicRole::Input => (6, 14),
+        TopicRole::Output => (6, 7),
+        // People work these off.
+        TopicRole::DeadLetters => (3, 30),
+    };
+    let settings = vec![
+        ("cleanup.policy", "delete".to_owned()),
+        ("retention.ms", (days * DAY_MS).to_string()),
+        ("min.insync.replicas", if replicas == 3 { "2" } else { "1" }.to_owned()),
+    ];
+    Creation { topic, partitions, replicas, settings, result: Ok(()) }
+}
+
+fn warnings(role: TopicRole, facts: &TopicFacts) -> Vec<String> {
+    let setting = |name: &str| facts.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let number = |name: &str| setting(name).and_then(|value| value.parse::<u64>().ok());
+    let mut warnings = Vec::new();
+    if role != TopicRole::Output && setting("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
+        warnings
+            .push(format!("cleanup.policy is compact: kafka may remove {role} before they are read; set it to delete"));
+    }
+    if let Some(least) =
+        number("min.insync.replicas").filter(|least| usize::try_from(*least).is_ok_and(|least| least > facts.replicas))
+    {
+        warnings.push(format!(
+            "min.insync.replicas is {least} with {} replicas: every write is refused; lower it or add replicas",
+            facts.replicas
+        ));
+    }
+    if let Some(most) = number("max.message.bytes").filter(|most| role != TopicRole::Input && *most < BATCH_BYTES) {
+        warnings.push(format!(
+            "max.message.bytes is {most}: records that are sent together may be refused together; raise it to at least \
+             {BATCH_BYTES}"
+        ));
+    }
+    warnings
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(LIMIT)).operation_timeout(Some(LIMIT))
+}
+
+fn admin(config: &KafkaConfig) -> Result<AdminClient<Listener>, InvalidKafkaConfig> {
+    Ok(AdminClient::from_config_and_context(&config.admin(), Listener::new(config).0)?)
+}
+
+/// Dropping an admin client waits for its thread.
+fn end(admin: AdminClient<Listener>) {
+    // Without a thread it is dropped here.
+    let _ = thread::Builder::new().name("kafka-admin-end".into()).spawn(move || drop(admin));
+}
+
+struct Looked {
+    reports: Vec<TopicReport>,
+    brokers: usize,
+}
+
+async fn look(config: &KafkaConfig, topics: &[ConfiguredTopic]) -> Result<Looked, ClusterError> {
+    let (config, topics) = (config.clone(), topics.to_vec());
+    let looked = tokio::task::spawn_blocking(move || {
+        let mut probe = Probe::new(&config)?;
+        let mut looked = Looked { reports: Vec::with_capacity(topics.len()), brokers: 0 };
+        for topic in topics {
+            let (state, brokers) = probe.topic(&config, &topic.name)?;
+            looked.brokers = looked.brokers.max(brokers);
+            looked.reports.push(TopicReport { topic, state });
+        }
+        Ok(looked)
+    });
+    looked.await.unwrap_or(Err(ClusterError::BrokenOff))
+}
+
+/// Asks for metadata, and knows why there is no answer: librdkafka says that only beside the question.
+struct Probe {
+    kafka: BaseConsumer<Listener>,
+    notices: mpsc::Receiver<Notice>,
+}
+
+impl Probe {
+    fn new(config: &KafkaConfig) -> Result<Self, InvalidKafkaConfig> {
+        let (listener, notices) = Listener::new(config);
+        Ok(Self { kafka: BaseConsumer::from_config_and_context(&config.admin(), listener)?, notices })
+    }
+
+    /// The topic's state, and how many brokers there are.
+    fn topic(&mut self, config: &KafkaConfig, name: &str) -> Result<(TopicState, usize), ClusterError> {
+        let mut last = notice::unreachable(&config.bootstrap_servers, "no answer came in time");
+        let mut left = LIMIT;
+        while !left.is_zero() {
+            left = left.saturating_sub(ATTEMPT);
+            match self.kafka.fetch_metadata(Some(name), ATTEMPT) {
+                Ok(metadata) => {
+                    let brokers = metadata.brokers().len();
+                    let topic = metadata.topics().iter().find(|topic| topic.name() == name);
+                    return Ok((topic.map_or(TopicState::Missing, |topic| state(config, topic)), brokers));
+                }
+                Err(error) => {
+                    let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+                    if !matches!(code, Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown) {
+                        last = notice::explain(code, &config.bootstrap_servers, &notice::code_words(code));
+                    }
+                }
+            }
+            // Lets librdkafka report what went wrong meanwhile.
+            self.kafka.poll(Duration::from_millis(10));
+            while let Ok(notice) = self.notices.try_recv() {
+                if let News::Trouble(trouble) = notice.news {
+                    if let Trouble::Unreachable(_) | Trouble::Denied(_) = trouble {
+                        return Err(ClusterError::Trouble(trouble));
+                    }
+                    last = trouble;
+                }
+            }
+        }
+        Err(ClusterError::Trouble(last))
+    }
+}
+
+fn state(config: &KafkaConfig, topic: &rdkafka::metadata::MetadataTopic) -> TopicState {
+    match topic.error().map(Code::from) {
+        None => TopicState::Present(TopicFacts {
+            partitions: topic.partitions().len(),
+            replicas: topic.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or_default(),
+            ..TopicFacts::default()
+        }),
+        Some(Code::UnknownTopicOrPartition) => TopicState::Missing,
+        Some(code) => {
+            let about = format!("{}: {}", topic.name(), notice::code_words(code));
+            TopicState::Refused(notice::explain(code, &config.bootstrap_servers, &about).words().to_owned())
+        }
+    }
+}
+
+struct Listener(Reporter);
+
+impl Listener {
+    fn new(config: &KafkaConfig) -> (Self, mpsc::Receiver<Notice>) {
+        let (notices, receiver) = mpsc::channel(16);
+        (Self(Reporter::new(Client::Admin, &config.bootstrap_servers, notices)), receiver)
+    }
+}
+
+impl ClientContext for Listener {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        notice::log(Client::Admin, level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.error(&error, reason);
+    }
+}
+
+impl ConsumerContext for Listener {}
