@@ -3,5 +3,6 @@
 //! ARCHITECTURE.md has the bird's-eye view; start with [`domain`] for the words.
 
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod observe;

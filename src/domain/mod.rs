@@ -4,6 +4,7 @@
 //! arguments. The shell (`dispatcher`, `pipeline`, `defender`, `kafka`) executes what these values decide.
 
 pub mod alert;
+pub mod limit;
 pub mod outcome;
 pub mod record;
 pub mod related_ips;
