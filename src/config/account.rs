@@ -168,7 +168,7 @@ fn read_secret(reader: &mut Reader, held: &str, file: &str, credentials: Option<
 /// A bare name is a systemd credential; another relative path begins at `folder`.
 fn locate(path: &str, credentials: Option<&Path>, folder: &Path) -> Result<PathBuf, String> {
     if path.contains('/') {
-        return Ok(folder.join(path));
+        return Ok(folder.join(path).components().collect());
     }
     credentials.map(|folder| folder.join(path)).ok_or_else(|| {
         format!(

@@ -64,11 +64,12 @@ impl Written {
         for (key, text) in overrides {
             let mut leaves = Vec::new();
             collect(key, value_of_flag(text), &mut leaves);
-            figment = figment.merge(Layer::of(Metadata::from("flag", key.as_str()), &leaves));
+            figment = figment.merge(Layer::of(Metadata::named("flag"), &leaves));
         }
         let accounts = figment.find_value(ACCOUNTS).ok().and_then(Value::into_dict).unwrap_or_default();
-        let accounts = accounts.iter().filter(|(_, value)| value.as_dict().is_some()).map(|(name, _)| name.as_str());
-        let defaults = defaults(accounts, host_name);
+        let accounts: Vec<&str> =
+            accounts.iter().filter(|(_, value)| value.as_dict().is_some()).map(|(name, _)| name.as_str()).collect();
+        let defaults = defaults(&accounts, host_name);
         figment = figment.join(Layer::of(Metadata::named("default"), &defaults));
 
         let lines = document.as_ref().map(|document| &document.lines);
@@ -166,7 +167,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Problem {
 
 /// Tells the place and what was expected there, not the line itself: it may hold a secret.
 fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> Problem {
-    let before = &text[..error.span().map_or(0, |span| text.floor_char_boundary(span.start))];
+    let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or(text);
     let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
     Problem {
         source: Source::File { path: path.to_owned(), line: Some(line_after(before)) },
@@ -182,7 +183,7 @@ fn line_after(before: &str) -> usize {
 fn collect_lines(within: &str, table: &DeTable<'_>, text: &str, lines: &mut BTreeMap<String, usize>) {
     for (key, value) in table {
         let path = joined(within, key.get_ref());
-        lines.insert(path.clone(), line_after(&text[..text.floor_char_boundary(key.span().start)]));
+        lines.insert(path.clone(), line_after(text.get(..key.span().start).unwrap_or(text)));
         if let DeValue::Table(below) = value.get_ref() {
             collect_lines(&path, below, text, lines);
         }
@@ -252,7 +253,7 @@ fn value_of_flag(text: &str) -> toml::Value {
 /// Text of the environment or of a flag, read as the kind of its key demands. What can't be read so stays text, and is
 /// told by who reads the key.
 fn as_its_kind(path: &str, value: toml::Value, source: &Source) -> toml::Value {
-    let (toml::Value::String(text), Source::Environment { .. } | Source::Flag { .. }) = (&value, source) else {
+    let (toml::Value::String(text), Source::Environment { .. } | Source::Flag) = (&value, source) else {
         return value;
     };
     match keys::find(path).map(|key| key.kind) {
@@ -265,7 +266,7 @@ fn as_its_kind(path: &str, value: toml::Value, source: &Source) -> toml::Value {
     }
 }
 
-fn defaults<'a>(accounts: impl Iterator<Item = &'a str> + Clone, host_name: &str) -> Vec<(String, toml::Value)> {
+fn defaults(accounts: &[&str], host_name: &str) -> Vec<(String, toml::Value)> {
     let mut leaves = Vec::new();
     for key in KEYS {
         let value = match key.fallback {
@@ -274,7 +275,7 @@ fn defaults<'a>(accounts: impl Iterator<Item = &'a str> + Clone, host_name: &str
             Fallback::Required(_) | Fallback::Environment => continue,
         };
         if key.belongs_to_an_account() {
-            leaves.extend(accounts.clone().map(|account| (key.path_for(account), value.clone())));
+            leaves.extend(accounts.iter().map(|account| (key.path_for(account), value.clone())));
         } else {
             leaves.push((key.path.to_owned(), value));
         }
@@ -295,7 +296,7 @@ fn source_of(figment: &Figment, value: &Value, path: &str, lines: Option<&BTreeM
             Source::File { path: file.clone(), line: lines.and_then(|lines| lines.get(path)).copied() }
         }
         ("environment", Some(figment::Source::Custom(variable))) => Source::Environment { variable: variable.clone() },
-        ("flag", Some(figment::Source::Custom(key))) => Source::Flag { key: key.clone() },
+        ("flag", _) => Source::Flag,
         _ => Source::Default,
     }
 }

@@ -90,37 +90,51 @@ fn generalised(path: &str) -> String {
     }
 }
 
-/// The sections, in the order of the sample file, with what is said about each.
-pub(super) const SECTIONS: &[(&str, &str)] = &[
-    ("kafka", "The brokers."),
-    (
-        KAFKA_PROPERTIES,
-        "Any property of librdkafka, for security above all, for example:
-\"security.protocol\" = \"SASL_SSL\"
-\"sasl.mechanism\" = \"SCRAM-SHA-512\"
-\"sasl.username\" = \"alert-ips\"
-\"ssl.ca.location\" = \"/etc/ssl/certs/ca-certificates.crt\"
+/// A section of the sample file.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// As in the path of its keys.
+    pub(super) path: &'static str,
+    pub(super) doc: &'static str,
+    /// Lines of the section that are shown as comments.
+    pub(super) examples: &'static str,
+}
+
+const fn section(path: &'static str, doc: &'static str) -> Section {
+    Section { path, doc, examples: "" }
+}
+
+/// The sections, in the order of the sample file.
+pub(super) const SECTIONS: &[Section] = &[
+    section("kafka", "The brokers."),
+    Section {
+        path: KAFKA_PROPERTIES,
+        doc: "Any property of librdkafka, for security above all.
 A password is better kept out of this file: ALERT_IPS_KAFKA__PROPERTIES__SASL_PASSWORD sets \"sasl.password\"
 (in the environment `_` stands for the dots).",
-    ),
-    ("topics", "`alert-ips topics --create` creates them with fitting settings."),
-    ("instance", "This process among its siblings."),
-    ("input", "What is read."),
-    ("output", "What is published."),
-    ("journal", "Where calls are written down, so that the limits hold across restarts and instances."),
-    (
+        examples: "\"security.protocol\" = \"SASL_SSL\"
+\"sasl.mechanism\" = \"SCRAM-SHA-512\"
+\"sasl.username\" = \"alert-ips\"
+\"ssl.ca.location\" = \"/etc/ssl/certs/ca-certificates.crt\"",
+    },
+    section("topics", "`alert-ips topics --create` creates them with fitting settings."),
+    section("instance", "This process among its siblings."),
+    section("input", "What is read."),
+    section("output", "What is published."),
+    section("journal", "Where calls are written down, so that the limits hold."),
+    section(
         "accounts.*",
         "One section for each app registration in one tenant. The name (here contoso: lower-case letters, digits, `_`
 and `-`) is the label in metrics and logs. One account: every alert goes to it. Several: an alert goes to the account
 of its tenant id; without one it becomes a dead letter.",
     ),
-    ("priority", "Which lookup gets the next call."),
-    ("reuse", "Which answers are good for a further alert with the same id, without a call."),
-    ("not_found", "Alerts that the service does not know (404): they may not be visible yet."),
-    ("http", "Calls to the service and to its sign-in."),
-    ("retry", "What failed and is tried again."),
-    ("admin", "Health, metrics and status over HTTP."),
-    ("log", "The log, on standard error."),
+    section("priority", "Which lookup gets the next call."),
+    section("reuse", "Which answers are good for a further alert with the same id, without a call."),
+    section("not_found", "Alerts that the service does not know (404): they may not be visible yet."),
+    section("http", "Calls to the service and to its sign-in."),
+    section("retry", "What failed and is tried again."),
+    section("admin", "Health, metrics and status over HTTP."),
+    section("log", "The log, on standard error."),
 ];
 
 const fn key(path: &'static str, kind: Kind, fallback: Fallback, doc: &'static str) -> Key {
@@ -168,8 +182,8 @@ The service's page says 30 days; where the tenant's retention is longer (up to 1
         "at-least-once: nothing is lost; a crash may repeat what was open."),
 
     key("journal.kind", Text, Value("\"memory\""),
-        "memory: a restart forgets which calls were made, so keep to one instance, and wait an hour before a restart
-where the limits matter to the minute."),
+        "memory: it knows the calls of this process alone. So run one instance; within an hour of a restart there may be more
+calls than the limits allow."),
 
     key("accounts.*.tenant_id", Text, Required("\"11111111-2222-3333-4444-555555555555\""),
         "Required. Directory (tenant) id."),
@@ -254,7 +268,7 @@ mod tests {
         let mut paths = HashSet::new();
         for key in KEYS {
             assert!(paths.insert(key.path), "{} is listed twice", key.path);
-            assert!(SECTIONS.iter().any(|(section, _)| *section == key.section()), "{} has no section", key.path);
+            assert!(SECTIONS.iter().any(|section| section.path == key.section()), "{} has no section", key.path);
         }
     }
 

@@ -17,6 +17,8 @@ mod tests;
 mod unknown;
 mod value;
 
+use std::fmt::Write as _;
+
 pub use self::{
     account::AccountSettings,
     kafka::{KafkaProperties, KafkaSettings, Topics},
@@ -55,9 +57,10 @@ pub fn render_effective(loaded: &Loaded) -> String {
     let lines: Vec<String> =
         loaded.effective.iter().map(|Effective { key, value, .. }| format!("{key} = {value}")).collect();
     let width = lines.iter().map(|line| line.chars().count()).filter(|width| *width <= WIDEST).max().unwrap_or(0);
-    lines
-        .iter()
-        .zip(&loaded.effective)
-        .map(|(line, effective)| format!("{line:width$}  # {}\n", effective.source))
-        .collect()
+    let mut text = String::new();
+    for (line, Effective { source, .. }) in lines.iter().zip(&loaded.effective) {
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{line:width$}  # {source}");
+    }
+    text
 }

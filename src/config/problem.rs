@@ -15,9 +15,7 @@ pub enum Source {
         variable: String,
     },
     /// A flag `--set KEY=VALUE`.
-    Flag {
-        key: String,
-    },
+    Flag,
 }
 
 impl fmt::Display for Source {
@@ -27,7 +25,7 @@ impl fmt::Display for Source {
             Self::File { path, line: Some(line) } => write!(f, "{}:{line}", path.display()),
             Self::File { path, line: None } => write!(f, "{}", path.display()),
             Self::Environment { variable } => write!(f, "environment variable {}", variable.escape_debug()),
-            Self::Flag { key } => write!(f, "flag --set {}", key.escape_debug()),
+            Self::Flag => f.write_str("flag --set"),
         }
     }
 }

@@ -37,6 +37,8 @@ impl Reader {
         match self.written.entries.get(path).map(|entry| parse(&entry.value)) {
             Some(Ok(value)) => return value,
             Some(Err(message)) => self.problem(path, message),
+            // That it is a section has been told.
+            None if self.written.sections.contains_key(path) => {}
             None if self.written.file_was_read => self.problem(path, format!("is missing; {}", example(path))),
             None => {}
         }
@@ -75,7 +77,7 @@ impl Reader {
     pub(super) fn folder(&self, path: &str) -> PathBuf {
         match self.source(path) {
             Source::File { path, .. } => path.parent().map(Path::to_owned).unwrap_or_default(),
-            Source::Default | Source::Environment { .. } | Source::Flag { .. } => PathBuf::new(),
+            Source::Default | Source::Environment { .. } | Source::Flag => PathBuf::new(),
         }
     }
 
@@ -108,9 +110,9 @@ impl Reader {
     pub(super) fn effective(&self) -> Vec<Effective> {
         let accounts = self.accounts();
         let mut paths: Vec<String> = Vec::new();
-        for (section, _) in keys::SECTIONS {
-            let keys = || KEYS.iter().filter(|key| key.section() == *section);
-            match *section {
+        for section in keys::SECTIONS {
+            let keys = || KEYS.iter().filter(|key| key.section() == section.path);
+            match section.path {
                 KAFKA_PROPERTIES => {
                     paths.extend(self.written.entries.keys().filter(|path| property(path).is_some()).cloned());
                 }

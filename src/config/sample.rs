@@ -12,18 +12,19 @@ const HEAD: &str = "\
 # Then: alert-ips check --config FILE
 #
 # Durations and sizes carry their unit (\"30s\", \"5m\", \"1h\", \"30d\"; \"4MiB\"). Unknown keys are errors.
-# The environment goes before this file (ALERT_IPS_KAFKA__BOOTSTRAP_SERVERS sets kafka.bootstrap_servers), flags
-# (--set KEY=VALUE) go before both; `alert-ips config` shows what holds and where it comes from.
+# The environment beats this file (ALERT_IPS_KAFKA__BOOTSTRAP_SERVERS sets kafka.bootstrap_servers), and flags
+# (--set KEY=VALUE) beat both; `alert-ips config` shows what holds and where it comes from.
 ";
 
 /// The text of the sample file, which is complete but for what has no default: the brokers and the account's identity.
 pub fn sample() -> String {
     let mut text = HEAD.to_owned();
-    for (section, doc) in SECTIONS {
+    for section in SECTIONS {
         text.push('\n');
-        comment(&mut text, doc);
-        line(&mut text, &format!("[{}]", section.replace('*', ACCOUNT)));
-        for key in KEYS.iter().filter(|key| key.section() == *section) {
+        comment(&mut text, section.doc);
+        line(&mut text, &format!("[{}]", section.path.replace('*', ACCOUNT)));
+        comment(&mut text, section.examples);
+        for key in KEYS.iter().filter(|key| key.section() == section.path) {
             if key.fallback != Fallback::Environment {
                 comment(&mut text, key.doc);
                 value(&mut text, key);

@@ -156,7 +156,7 @@ mod tests {
     #[case::two_lines(b"s3cr3t\nmore\n", "control character")]
     #[case::nul(b"s3cr3t\0", "control character")]
     #[case::not_utf8(b"s3cr3t\xff", "not UTF-8")]
-    #[case::too_long(&[b'a'; 16 * 1024 + 1], "more than 16 KiB")]
+    #[case::too_long(&vec![b'a'; 16 * 1024 + 1], "more than 16 KiB")]
     fn unusable_files_are_told_in_words_without_the_secret(#[case] bytes: &[u8], #[case] words: &str) {
         let (_folder, path) = file_with(bytes);
         let error = Secret::in_file(&path).read().unwrap_err().to_string();

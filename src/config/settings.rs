@@ -355,7 +355,7 @@ fn read_retry(reader: &mut Reader) -> Retry {
 /// A problem at `path` where its duration is less than that of `least`.
 fn refuse_less(reader: &mut Reader, path: (&str, Duration), least: (&str, Duration)) {
     if path.1 < least.1 && reader.is_sound(&[path.0, least.0]) {
-        let [duration, minimum] = [path.1, least.1].map(humantime::format_duration);
+        let [duration, minimum] = [path.1, least.1].map(value::short);
         reader.problem(path.0, format!("{duration} is less than {} ({minimum}); make it at least as long", least.0));
     }
 }

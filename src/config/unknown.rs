@@ -24,7 +24,7 @@ pub(super) fn find(written: &Written) -> Vec<Problem> {
         unknown_sections.push(path);
         let message = match keys::find(path) {
             Some(_) => "is a section here, but must be a value".to_owned(),
-            None => format!("unknown section{}", probably(path, sections_like(path))),
+            None => format!("unknown section{}", probably(path, sections_like())),
         };
         problems.push(Problem { source: source.clone(), key: Some(path.clone()), message });
     }
@@ -45,10 +45,11 @@ pub(super) fn find(written: &Written) -> Vec<Problem> {
 }
 
 fn probably(path: &str, candidates: Vec<String>) -> String {
-    nearest(path, candidates).map_or_else(
-        || "; `alert-ips config --sample` lists every key".to_owned(),
-        |candidate| format!("; did you mean {candidate}?"),
-    )
+    match nearest(path, candidates) {
+        Some(candidate) => format!("; did you mean {candidate}?"),
+        None if path.starts_with("kafka.") => "; librdkafka's own properties stand in [kafka.properties]".to_owned(),
+        None => "; `alert-ips config --sample` lists every key".to_owned(),
+    }
 }
 
 /// The candidate that `path` most likely stands for: one with the same name in another section, or one that differs by
@@ -71,9 +72,9 @@ fn keys_like(path: &str) -> Vec<String> {
     KEYS.iter().map(|key| key.path_for(account_of(path))).collect()
 }
 
-fn sections_like(path: &str) -> Vec<String> {
-    let sections = SECTIONS.iter().map(|(section, _)| section.replacen('*', account_of(path), 1));
-    sections.chain([keys::ACCOUNTS.to_owned()]).collect()
+fn sections_like() -> Vec<String> {
+    let fixed = SECTIONS.iter().map(|section| section.path).filter(|path| !path.contains('*'));
+    fixed.chain([keys::ACCOUNTS]).map(str::to_owned).collect()
 }
 
 /// The account that `path` is about, or one to show where it is about none.

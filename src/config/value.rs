@@ -29,14 +29,15 @@ pub(super) fn name(longest: usize, accepted: fn(u8) -> bool, described: &str) ->
     move |value| {
         let text = text(value)?;
         if text.is_empty() {
-            return Err("is empty".to_owned());
+            return Err("is empty; fill it in".to_owned());
         }
         if text.len() > longest {
             return Err(format!("has {} characters; at most {longest} are accepted", text.len()));
         }
-        match text.bytes().all(accepted) {
-            true => Ok(text),
-            false => Err(format!("{} holds a character that is none of {described}", quoted(&text))),
+        if text.bytes().all(accepted) {
+            Ok(text)
+        } else {
+            Err(format!("{} holds a character that is none of {described}", quoted(&text)))
         }
     }
 }
@@ -62,8 +63,18 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Value) -> Re
         if range.contains(&duration) {
             return Ok(duration);
         }
-        let [least, most] = [range.start(), range.end()].map(|end| humantime::format_duration(*end));
+        let [least, most] = [range.start(), range.end()].map(|end| short(*end));
         Err(format!("{} is out of range; from {least} to {most}", quoted(text)))
+    }
+}
+
+/// A duration as one writes it here: in the largest unit that is whole.
+pub(super) fn short(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+    match units.iter().find(|(_, unit)| milliseconds >= *unit && milliseconds.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", milliseconds / unit),
+        None => format!("{milliseconds}ms"),
     }
 }
 
@@ -117,9 +128,10 @@ pub(super) fn fraction(least: Least, most: f64) -> impl Fn(&Value) -> Read<f64> 
             Least::Zero => number >= 0.0,
             Least::AboveZero => number > 0.0,
         };
-        match big_enough && number <= most {
-            true => Ok(number),
-            false => Err(format!("{number} is out of range; it must be {described}")),
+        if big_enough && number <= most {
+            Ok(number)
+        } else {
+            Err(format!("{number} is out of range; it must be {described}"))
         }
     }
 }

@@ -21,7 +21,7 @@ pub struct Limit {
 
 impl Limit {
     /// Shortest and longest `per` that is accepted.
-    pub const PER: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(31 * 24 * 3600);
+    pub const PER: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
 
     /// The calls that a `share` (0 to 1) of this limit allows, rounded down. Zero if the share is too small for one.
     pub fn scaled(self, share: f64) -> u32 {
@@ -65,7 +65,7 @@ pub enum InvalidLimit {
     Calls,
     #[error("the period of a limit is a duration with its unit, such as 1s, 1m or 1h")]
     Per,
-    #[error("the period of a limit is at least 1s and at most 31 days")]
+    #[error("the period of a limit is at least 1s and at most 30 days")]
     PerOutOfRange,
 }
 
@@ -98,7 +98,7 @@ mod tests {
     #[case::too_many("4294967296 per 1m", InvalidLimit::Calls)]
     #[case::no_unit("100 per 60", InvalidLimit::Per)]
     #[case::too_short("100 per 999ms", InvalidLimit::PerOutOfRange)]
-    #[case::too_long("100 per 32d", InvalidLimit::PerOutOfRange)]
+    #[case::too_long("100 per 31d", InvalidLimit::PerOutOfRange)]
     fn what_is_no_limit_is_refused(#[case] text: &str, #[case] why: InvalidLimit) {
         assert_eq!(text.parse::<Limit>(), Err(why));
     }
