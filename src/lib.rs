@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md has the bird's-eye view; start with [`domain`] for the words.
 
 pub mod clock;
+pub mod config;
 pub mod decode;
 pub mod defender;
 pub mod domain;

@@ -14,7 +14,8 @@ use std::{
 use super::{
     alert::Severity,
     journal::{Answer, Claim, ClaimId, Entry, Reached},
-    limit::{Limit, Terms},
+    limit::Limit,
+    terms::Terms,
     time::JournalTime,
 };
 

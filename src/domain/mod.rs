@@ -17,4 +17,5 @@ pub mod progress;
 pub mod record;
 pub mod related_ips;
 pub mod retry;
+pub mod terms;
 pub mod time;
