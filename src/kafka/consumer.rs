@@ -209,10 +209,10 @@ impl Consumer {
 
     fn release(&mut self) {
         self.held_for = Duration::ZERO;
-        if mem::take(&mut self.paused) {
-            if let Err(error) = self.kafka().resume(&self.assigned.list()) {
-                tracing::warn!(error = %notice::error_words(&error), "resuming partitions failed");
-            }
+        if mem::take(&mut self.paused)
+            && let Err(error) = self.kafka().resume(&self.assigned.list())
+        {
+            tracing::warn!(error = %notice::error_words(&error), "resuming partitions failed");
         }
     }
 
@@ -282,22 +282,22 @@ impl Consumer {
         ));
     }
 
-    fn revoke(&mut self, list: &TopicPartitionList) {
+    fn revoke(&mut self, revoked: &TopicPartitionList) {
         let lost = self.kafka().assignment_lost();
-        let partitions = self.assigned.partitions(list);
+        let partitions = self.assigned.partitions(revoked);
         self.batch.retain(|record| !partitions.contains(&record.receipt.partition));
         let (reply, settled) = blocking::sync_channel(1);
         self.tell(SourceEvent::Revoked { partitions: partitions.clone(), lost, settled: SettledReply(reply) });
         if !lost {
-            let last = settled.recv_timeout(self.config.settle_limit()).unwrap_or_default();
+            let settled = settled.recv_timeout(self.config.settle_limit()).unwrap_or_default();
             let mut commits = self.mailbox.take().commits;
             self.commits.extend(commits.drain());
-            self.commits.extend(last.into_iter().map(|point| (point.partition.clone(), point)));
+            self.commits.extend(settled.into_iter().map(|point| (point.partition.clone(), point)));
             self.commit_now(|partition| partitions.contains(partition));
         }
         self.commits.retain(|partition, _| !partitions.contains(partition));
         let given_up = match self.kafka().rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.kafka().incremental_unassign(list),
+            RebalanceProtocol::Cooperative => self.kafka().incremental_unassign(revoked),
             _ => self.kafka().unassign(),
         };
         if let Err(error) = given_up {

@@ -102,7 +102,6 @@ pub fn start(
 
 impl Sink {
     /// Hands a write to the producer. Never blocks. An error is no acknowledgement: the write was not accepted.
-    #[expect(clippy::result_large_err, reason = "the refused write is given back without a copy")]
     pub fn send(&self, write: WriteId, outgoing: Outgoing) -> Result<(), Refused> {
         let Some(producer) = &self.producer else {
             return Err(Refused { outgoing, why: Refusal::Fatal("the producer could not be made anew".to_owned()) });

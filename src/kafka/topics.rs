@@ -21,6 +21,9 @@ use super::{
 /// How long the brokers have for the answer to all questions of one kind.
 const LIMIT: Duration = Duration::from_secs(15);
 
+/// How long a topic's settings are waited for; brokers that don't tell them don't answer either.
+const SETTINGS_LIMIT: Duration = Duration::from_secs(5);
+
 /// How long one attempt at a question takes before it is looked why there is no answer.
 const ATTEMPT: Duration = Duration::from_secs(1);
 
@@ -118,7 +121,7 @@ pub async fn describe(config: &KafkaConfig, topics: &[ConfiguredTopic]) -> Resul
     let admin = admin(config)?;
     let asked: Vec<_> = present.iter().map(|(topic, _)| ResourceSpecifier::Topic(&topic.name)).collect();
     // Not every broker tells (Event Hubs does not): then there are no settings to show.
-    let answers = admin.describe_configs(&asked, &options()).await.unwrap_or_default();
+    let answers = admin.describe_configs(&asked, &options(SETTINGS_LIMIT)).await.unwrap_or_default();
     for ((topic, facts), answer) in present.iter_mut().zip(answers) {
         let Ok(resource) = answer else { continue };
         let shown = SHOWN.iter().filter_map(|name| Some(((*name).to_owned(), resource.get(name)?.value.clone()?)));
@@ -144,7 +147,7 @@ pub async fn create_missing(config: &KafkaConfig, topics: &[ConfiguredTopic]) ->
         for (name, value) in &creation.settings {
             new = new.set(name, value);
         }
-        creation.result = match admin.create_topics([&new], &options()).await {
+        creation.result = match admin.create_topics([&new], &options(LIMIT)).await {
             Ok(results) => match results.into_iter().next() {
                 Some(Err((name, code))) => Err(creation_words(&name, code)),
                 _ => Ok(()),
@@ -218,8 +221,8 @@ fn warnings(role: TopicRole, facts: &TopicFacts) -> Vec<String> {
     warnings
 }
 
-fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(LIMIT)).operation_timeout(Some(LIMIT))
+fn options(limit: Duration) -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(limit)).operation_timeout(Some(limit))
 }
 
 fn admin(config: &KafkaConfig) -> Result<AdminClient<Listener>, InvalidKafkaConfig> {
