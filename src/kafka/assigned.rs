@@ -116,7 +116,8 @@ fn copy_headers(headers: &impl Headers) -> Vec<Header> {
     (0..headers.count()).map(|index| copy_header(|| headers.get(index))).collect()
 }
 
-/// rdkafka panics on a header name that is not UTF-8, which Kafka lets pass. Such a record must not end the daemon.
+/// rdkafka panics on a header name that is not UTF-8, which Kafka lets pass. Such a record must not end the daemon, so
+/// this needs a build in which panics unwind.
 fn copy_header<'a>(read: impl FnOnce() -> rdkafka::message::Header<'a, &'a [u8]>) -> Header {
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(header) => Header { name: header.key.into(), value: header.value.map(Into::into) },

@@ -1,6 +1,6 @@
 //! What librdkafka reports on its own, said so that a person can act on it.
 //!
-//! librdkafka repeats itself and speaks of single connections; a [`Reporter`] turns that into few [`Notice`]s: one
+//! librdkafka repeats itself and speaks of single connections; a reporter turns that into few [`Notice`]s: one
 //! when trouble begins or changes, one when it has passed.
 
 use std::{

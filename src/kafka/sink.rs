@@ -117,12 +117,6 @@ impl Sink {
         }
     }
 
-    /// Writes that wait for their acknowledgement.
-    pub fn unacknowledged(&self) -> usize {
-        let count = self.producer.as_ref().map_or(0, Producer::in_flight_count);
-        usize::try_from(count).unwrap_or_default()
-    }
-
     /// Replaces the producer. What was not acknowledged is now, as [`WriteFailed::Retriable`].
     pub fn rebuild(&mut self) -> Result<(), InvalidKafkaConfig> {
         discard(self.producer.take());

@@ -1,6 +1,6 @@
 //! What the cluster says about the daemon's topics, and the creation of those that are missing.
 //!
-//! For `alert-ips topics` and `alert-ips check --online`: one-off questions, each answered within [`LIMIT`].
+//! For `alert-ips topics` and `alert-ips check --online`: one-off questions, each answered within seconds.
 
 use std::{fmt, thread, time::Duration};
 
@@ -336,3 +336,45 @@ impl ClientContext for Listener {
 }
 
 impl ConsumerContext for Listener {}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::compacted_input(TopicRole::Input, "cleanup.policy", "compact", Some("set it to delete"))]
+    #[case::compacted_output(TopicRole::Output, "cleanup.policy", "compact", None)]
+    #[case::unwritable(TopicRole::Output, "min.insync.replicas", "4", Some("every write is refused"))]
+    #[case::small_batches(TopicRole::DeadLetters, "max.message.bytes", "1000", Some("raise it"))]
+    #[case::usual(TopicRole::Output, "max.message.bytes", "1048588", None)]
+    fn settings_that_hurt_are_told_with_the_remedy(
+        #[case] role: TopicRole,
+        #[case] name: &str,
+        #[case] value: &str,
+        #[case] expected: Option<&str>,
+    ) {
+        let settings = vec![(name.to_owned(), value.to_owned())];
+        let told = warnings(role, &TopicFacts { partitions: 6, replicas: 3, settings, warnings: Vec::new() });
+        match expected {
+            Some(remedy) => assert!(told.len() == 1 && told[0].contains(remedy), "{told:?}"),
+            None => assert_eq!(told, Vec::<String>::new()),
+        }
+    }
+
+    #[rstest]
+    #[case::single_broker(1, 1, "1")]
+    #[case::two(2, 2, "1")]
+    #[case::cluster(5, 3, "2")]
+    fn new_topics_are_as_safe_as_the_cluster_allows(
+        #[case] brokers: usize,
+        #[case] replicas: i32,
+        #[case] in_sync: &str,
+    ) {
+        let topic = ConfiguredTopic { role: TopicRole::Output, name: "out".to_owned() };
+        let creation = fitting(topic, brokers);
+        assert_eq!(creation.replicas, replicas);
+        assert!(creation.settings.contains(&("min.insync.replicas", in_sync.to_owned())));
+    }
+}
