@@ -3,6 +3,11 @@
 //! ARCHITECTURE.md has the bird's-eye view; start with [`domain`] for the words.
 
 pub mod clock;
+pub mod decode;
+pub mod defender;
 pub mod domain;
+pub mod encode;
 pub mod kafka;
 pub mod observe;
+pub mod ops;
+pub mod sim;

@@ -4,8 +4,17 @@
 //! arguments. The shell (`dispatcher`, `pipeline`, `defender`, `kafka`) executes what these values decide.
 
 pub mod alert;
+pub mod answers;
+pub mod backlog;
+pub mod budget;
 pub mod commit_point;
+pub mod dead_letter;
+pub mod journal;
+pub mod limit;
 pub mod outcome;
+pub mod phase;
+pub mod progress;
 pub mod record;
 pub mod related_ips;
+pub mod retry;
 pub mod time;

@@ -11,6 +11,12 @@ pub struct Partition {
     pub number: i32,
 }
 
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.number)
+    }
+}
+
 /// Which assignment of a partition a record belongs to. What arrives late from an earlier one is dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch(pub u64);
@@ -21,6 +27,12 @@ pub struct Receipt {
     pub partition: Partition,
     pub offset: i64,
     pub epoch: Epoch,
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.partition, self.offset)
+    }
 }
 
 /// One Kafka header. Names are not unique and values may be null or any bytes.

@@ -35,19 +35,14 @@ impl RelatedIps {
         let mut ips = Vec::new();
         let mut invalid = Invalid::default();
         for text in texts {
-            match text.trim_ascii().parse::<IpAddr>() {
-                Ok(ip) => {
-                    if seen.insert(ip) {
-                        ips.push(ip);
-                    }
+            if let Ok(ip) = text.trim_ascii().parse::<IpAddr>() {
+                if seen.insert(ip) {
+                    ips.push(ip);
                 }
-                Err(_) => {
-                    invalid.count += 1;
-                    if invalid.first.len() < KEPT_INVALID {
-                        invalid
-                            .first
-                            .push(text.chars().take(64).flat_map(char::escape_default).collect::<String>().into());
-                    }
+            } else {
+                invalid.count += 1;
+                if invalid.first.len() < KEPT_INVALID {
+                    invalid.first.push(text.chars().take(64).flat_map(char::escape_default).collect::<String>().into());
                 }
             }
         }

@@ -1,0 +1,153 @@
+//! From a waiting lookup to a call on the wire: who is next, its claim, its ruling, its call.
+
+use std::time::Duration;
+
+use super::Account;
+use crate::{
+    defender::{
+        client::{Call, call},
+        journal::Journal,
+        transport::Transport,
+    },
+    domain::{
+        alert::{AlertId, Severity},
+        budget::{Room, Ruling},
+        journal::{Answer, Claim, ClaimId, Entry, Permit, Reached, Stamped},
+        time::BootTime,
+    },
+};
+
+/// A call that is over.
+pub(super) struct Called {
+    pub(super) claim: ClaimId,
+    pub(super) id: AlertId,
+    pub(super) call: Call,
+    pub(super) took: Duration,
+}
+
+/// What can be done now.
+enum Step {
+    /// Claim a slot for the first lookup of this severity.
+    Claim(Severity),
+    /// Nothing before this.
+    Wait(BootTime),
+    /// Nothing until something else happens.
+    Idle,
+}
+
+impl<J: Journal, T: Transport> Account<J, T> {
+    /// Starts every call that may be made now. Returns when to look again, unless something happens before.
+    pub(super) fn start_calls(&mut self) -> Option<BootTime> {
+        let now = self.clock.boot();
+        self.reporting.pulse.beat(now);
+        self.replay();
+        self.budget.advance(self.journal.now());
+        self.backlog.release_due(now);
+        self.renew_token(now);
+        let due = self.backlog.next_due();
+        let wake = loop {
+            match self.next_step(now) {
+                Step::Claim(severity) => self.claim(severity, now),
+                Step::Wait(until) => break Some(until),
+                Step::Idle => break None,
+            }
+        };
+        [wake, due, self.access.next_renewal()].into_iter().flatten().min()
+    }
+
+    fn next_step(&mut self, now: BootTime) -> Step {
+        if self.draining || !Severity::ALL.into_iter().any(|severity| self.backlog.is_ready(severity)) {
+            return Step::Idle;
+        }
+        if self.access.token(now).is_none() {
+            return Step::Idle;
+        }
+        let quiet = self.calls.is_empty() && self.claims.is_empty();
+        if let Some(probe) = self.access.next_probe().max(self.breaker.next_probe()) {
+            match (now >= probe, quiet) {
+                (false, _) => return Step::Wait(probe),
+                (true, false) => return Step::Idle,
+                (true, true) => {}
+            }
+        }
+        let (high, other) = (self.budget.room(Severity::High), self.budget.room(Severity::Low));
+        let paced = now < self.paced_until;
+        let may_go =
+            |severity| if severity == Severity::High { high == Room::Now } else { other == Room::Now && !paced };
+        let Some(severity) = self.backlog.next(may_go) else { return self.wait_for_room(now, high, other) };
+        if severity != Severity::High
+            && let Err(next_turn) = self.pacer.take()
+        {
+            self.paced_until = next_turn;
+            return self.next_step(now);
+        }
+        Step::Claim(severity)
+    }
+
+    fn wait_for_room(&self, now: BootTime, high: Room, other: Room) -> Step {
+        let others_wait = Severity::ALL[1..].iter().any(|severity| self.backlog.is_ready(*severity));
+        let at = |room| match room {
+            Room::Now => Some(now),
+            Room::At(free) => Some(now + free.saturating_since(self.journal.now())),
+            Room::WhenAnswered => None,
+        };
+        let high = self.backlog.is_ready(Severity::High).then(|| at(high)).flatten();
+        let other = others_wait.then(|| at(other).map(|free| free.max(self.paced_until))).flatten();
+        high.into_iter().chain(other).min().map_or(Step::Idle, Step::Wait)
+    }
+
+    /// Appends the claim for the first lookup of `severity`, and starts its call if the journal rules at once.
+    fn claim(&mut self, severity: Severity, now: BootTime) {
+        let Some(place) = self.backlog.take(severity) else { return };
+        let Some(alert) = self.start(&place) else { return };
+        self.access.probing(now);
+        self.breaker.probing(now);
+        self.last_claim = ClaimId(self.last_claim.0 + 1);
+        let id = self.last_claim;
+        // The claim's life counts from here, not from when its entry is read back.
+        self.claims.insert(id, (alert.clone(), now + self.config.terms.claim_ttl));
+        self.journal.append(Entry::Claim(Claim { id, alert, severity }));
+        self.replay();
+    }
+
+    /// Applies the entries that are there.
+    pub(super) fn replay(&mut self) {
+        while let Some(stamped) = self.journal.try_next() {
+            self.apply(&stamped);
+        }
+    }
+
+    /// Applies one entry; a granted claim of ours becomes a call.
+    pub(super) fn apply(&mut self, stamped: &Stamped) {
+        match self.budget.apply(stamped.at, &stamped.entry) {
+            Ruling::Granted(claim) => {
+                if let Some((id, expires)) = self.claims.remove(&claim) {
+                    self.call(Permit { claim, expires }, id);
+                }
+            }
+            Ruling::Refused(claim) => {
+                if let Some((id, _)) = self.claims.remove(&claim) {
+                    self.requeue(&id);
+                }
+            }
+            Ruling::Noted => {}
+        }
+    }
+
+    fn call(&mut self, permit: Permit, id: AlertId) {
+        let token = self.access.token(self.clock.boot()).filter(|_| !self.draining).cloned();
+        let (Some(token), Some(lookup)) = (token, self.lookups.get(&id)) else {
+            self.journal.append(Entry::Answer(Answer { claim: permit.claim, reached: Reached::Unused }));
+            self.requeue(&id);
+            return;
+        };
+        let url = lookup.next_page.clone().unwrap_or_else(|| self.config.api.ips(&id));
+        let (clock, transport) = (self.clock.clone(), self.transport.clone());
+        self.calls.spawn(async move {
+            let started = clock.boot();
+            let claim = permit.claim;
+            let call = call(&*transport, &clock, permit, url, &token).await;
+            Called { claim, id, call, took: clock.boot().saturating_since(started) }
+        });
+    }
+}

@@ -1,0 +1,162 @@
+//! Lookups: admitted, joined, and resolved.
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+use url::Url;
+
+use super::{Account, Ask};
+use crate::{
+    defender::{journal::Journal, transport::Transport},
+    domain::{
+        alert::{Alert, AlertId},
+        backlog::{Parked, Place},
+        outcome::{Outcome, Rejection},
+        retry::Pages,
+        time::BootTime,
+    },
+};
+
+/// The question about one alert id, for everyone who asks it.
+pub(super) struct Lookup {
+    /// The first asker's alert, with the latest update of all of them.
+    pub(super) alert: Alert,
+    place: Place,
+    state: State,
+    askers: Vec<oneshot::Sender<Result<Outcome, Rejection>>>,
+    /// The pages read so far, and where the next one is.
+    pub(super) pages: Pages,
+    pub(super) next_page: Option<Url>,
+    /// Re-asks made after a 404.
+    pub(super) reasked: usize,
+    pub(super) failures: u32,
+    pub(super) bad_responses: u32,
+    pub(super) first_failed: Option<BootTime>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In the backlog.
+    Waiting,
+    /// Claimed, or on the wire.
+    Running,
+}
+
+impl Lookup {
+    pub(super) fn is_waiting(&self) -> bool {
+        self.state == State::Waiting
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Forgets askers that are gone; whether nobody is left.
+    fn is_abandoned(&mut self) -> bool {
+        self.askers.retain(|asker| !asker.is_closed());
+        self.askers.is_empty()
+    }
+
+    fn resolve(self, result: &Result<Outcome, Rejection>) {
+        for asker in self.askers {
+            // An asker that went away while the call was made needs no answer.
+            let _ = asker.send(result.clone());
+        }
+    }
+}
+
+impl<J: Journal, T: Transport> Account<J, T> {
+    /// Answers a question from what is known, joins it to the same question, or queues it.
+    pub(super) fn admit(&mut self, ask: Ask) {
+        if let Some(outcome) = self.answers.fresh(&ask.alert, self.clock.wall()) {
+            self.reporting.metrics.answer_reused();
+            let _ = ask.reply.send(Ok(outcome.clone()));
+            return;
+        }
+        if let Some(lookup) = self.lookups.get_mut(&ask.alert.id) {
+            self.reporting.metrics.lookup_joined();
+            lookup.alert.updated = lookup.alert.updated.max(ask.alert.updated);
+            lookup.place = match lookup.state {
+                State::Waiting => self.backlog.raise(&lookup.place, ask.alert.severity, ask.since),
+                State::Running => lookup.place.raised(ask.alert.severity, ask.since),
+            };
+            lookup.askers.push(ask.reply);
+            return;
+        }
+        let place = self.backlog.place(ask.alert.id.clone(), ask.alert.severity, ask.since);
+        self.backlog.queue(place.clone());
+        let lookup = Lookup {
+            alert: ask.alert,
+            place,
+            state: State::Waiting,
+            askers: vec![ask.reply],
+            pages: Pages::default(),
+            next_page: None,
+            reasked: 0,
+            failures: 0,
+            bad_responses: 0,
+            first_failed: None,
+        };
+        self.lookups.insert(lookup.alert.id.clone(), lookup);
+    }
+
+    /// Marks a lookup that was taken from the backlog as running, unless nobody waits for it any more.
+    pub(super) fn start(&mut self, place: &Place) -> Option<AlertId> {
+        let lookup = self.lookups.get_mut(place.id())?;
+        if lookup.is_abandoned() {
+            self.lookups.remove(place.id());
+            return None;
+        }
+        lookup.state = State::Running;
+        Some(place.id().clone())
+    }
+
+    /// Puts a running lookup back into the backlog, to go as soon as its turn comes.
+    pub(super) fn requeue(&mut self, id: &AlertId) {
+        self.wait_again(id, None);
+    }
+
+    /// Puts a running lookup back into the backlog, to wait until `until` first.
+    pub(super) fn park(&mut self, id: &AlertId, until: BootTime, parked: Parked) {
+        self.wait_again(id, Some((until, parked)));
+    }
+
+    fn wait_again(&mut self, id: &AlertId, parked: Option<(BootTime, Parked)>) {
+        let Some(lookup) = self.lookups.get_mut(id) else { return };
+        if self.draining || lookup.is_abandoned() {
+            self.lookups.remove(id);
+            return;
+        }
+        lookup.state = State::Waiting;
+        match parked {
+            None => self.backlog.queue(lookup.place.clone()),
+            Some((until, parked)) => self.backlog.park(lookup.place.clone(), until, parked),
+        }
+    }
+
+    /// Ends a lookup: everyone who asked gets the result.
+    pub(super) fn resolve(&mut self, id: &AlertId, result: &Result<Outcome, Rejection>) {
+        if let Ok(outcome) = result {
+            self.answers.insert(id.clone(), outcome.clone());
+        }
+        if let Some(lookup) = self.lookups.remove(id) {
+            lookup.resolve(result);
+        }
+    }
+
+    /// Drops waiting lookups that nobody waits for any more: their partitions were given up.
+    pub(super) fn sweep(&mut self) {
+        let backlog = &mut self.backlog;
+        self.lookups.retain(|_, lookup| {
+            let abandoned = lookup.is_waiting() && lookup.is_abandoned();
+            if abandoned {
+                backlog.remove(&lookup.place);
+            }
+            !abandoned
+        });
+    }
+
+    /// When the alert was created, as far as anything tells: its age decides about re-asks.
+    pub(super) fn created(alert: &Alert) -> Option<Timestamp> {
+        alert.created.or_else(|| alert.id.created()).or(alert.updated)
+    }
+}

@@ -1,0 +1,253 @@
+//! One app registration in one tenant: the owner of its permits, backlog and answers.
+//!
+//! The task below is the only one that touches this state. Others send it [`Ask`]s and read the [`AccountStatus`] it
+//! publishes. A lookup goes: admitted (a fresh answer ends it here), queued in the backlog, claimed, called, resolved;
+//! or it is parked for a re-ask or a backoff and queued again.
+
+mod access;
+mod calls;
+mod lookup;
+mod report;
+mod verdicts;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use rand::{SeedableRng, rngs::StdRng};
+use secrecy::SecretString;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+    time::MissedTickBehavior,
+};
+
+use self::{access::Access, calls::Called, lookup::Lookup};
+use super::{journal::Journal, pacer::Pacer, token::SignIn, transport::Transport, wire::Api};
+use crate::{
+    clock::Clock,
+    domain::{
+        alert::{Alert, AlertId},
+        answers::Answers,
+        backlog::{Backlog, Patience},
+        budget::Budget,
+        journal::ClaimId,
+        limit::Terms,
+        outcome::{Outcome, Rejection},
+        phase::Phase,
+        retry::{Backoff, Breaker, ReaskPlan},
+        time::BootTime,
+    },
+    observe::{
+        health::{Pulse, Reporter},
+        metrics::AccountMetrics,
+        status::AccountStatus,
+    },
+};
+
+/// Asks waiting to be admitted; beyond it, askers wait.
+const ASKS: usize = 1024;
+
+/// Most lookups waiting or running; beyond it, asks are not admitted.
+const MAX_LOOKUPS: usize = 100_000;
+
+/// How often the status is published, and so how fresh a reader sees it.
+const STATUS_EVERY: Duration = Duration::from_millis(500);
+
+/// What an account must know of its configuration.
+pub struct AccountConfig {
+    pub name: Arc<str>,
+    pub terms: Terms,
+    pub patience: Patience,
+    pub reuse_for: Duration,
+    pub max_answers: usize,
+    pub reask: ReaskPlan,
+    pub backoff: Backoff,
+    /// A question that failed for this long while others were answered is given up.
+    pub poison_after: Duration,
+    /// A question that was answered with something that is no answer so often is given up.
+    pub bad_response_attempts: u32,
+    pub api: Api,
+    pub sign_in: SignIn,
+    /// Reads the client secret anew, so that a rotated one is picked up. The error is for the operator.
+    pub secret: Box<dyn Fn() -> Result<SecretString, String> + Send>,
+}
+
+/// What an account reports into.
+pub struct Reporting {
+    pub metrics: AccountMetrics,
+    pub health: Reporter,
+    pub pulse: Pulse,
+}
+
+/// The question of one record about one alert.
+struct Ask {
+    alert: Alert,
+    since: Timestamp,
+    reply: oneshot::Sender<Result<Outcome, Rejection>>,
+}
+
+/// Where questions for one account are put. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AccountHandle {
+    asks: mpsc::Sender<Ask>,
+    status: watch::Receiver<AccountStatus>,
+}
+
+/// The account lets its lookups go: the daemon is stopping. Nothing was decided about the alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the lookup was let go: the daemon is stopping")]
+pub struct LetGo;
+
+/// An answer to come. Dropping it withdraws the question.
+#[derive(Debug)]
+pub struct Pending(oneshot::Receiver<Result<Outcome, Rejection>>);
+
+impl AccountHandle {
+    /// Puts a question; `since` is the Kafka timestamp of its record, from which its deadline counts.
+    pub async fn ask(&self, alert: Alert, since: Timestamp) -> Result<Pending, LetGo> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(Ask { alert, since, reply }).await.map_err(|_| LetGo)?;
+        Ok(Pending(answer))
+    }
+
+    /// What the account publishes about itself.
+    pub fn status(&self) -> watch::Receiver<AccountStatus> {
+        self.status.clone()
+    }
+}
+
+impl Pending {
+    /// Waits for the answer, for as long as it takes.
+    pub async fn answer(self) -> Result<Result<Outcome, Rejection>, LetGo> {
+        self.0.await.map_err(|_| LetGo)
+    }
+}
+
+/// The task that owns an account.
+pub struct Account<J, T> {
+    config: AccountConfig,
+    clock: Clock,
+    reporting: Reporting,
+    status: watch::Sender<AccountStatus>,
+    transport: Arc<T>,
+    asks: mpsc::Receiver<Ask>,
+    journal: J,
+    budget: Budget,
+    pacer: Pacer,
+    /// Until when the pacer holds everything below High back.
+    paced_until: BootTime,
+    backlog: Backlog,
+    /// Every lookup that waits or runs, by its alert id: one question at a time.
+    lookups: HashMap<AlertId, Lookup>,
+    answers: Answers,
+    breaker: Breaker,
+    access: Access,
+    /// Claims appended whose ruling is not known yet, and until when each is good.
+    claims: HashMap<ClaimId, (AlertId, BootTime)>,
+    last_claim: ClaimId,
+    calls: JoinSet<Called>,
+    /// What asked for the freeze that is in force.
+    frozen_why: Option<String>,
+    /// 429s since the last answer.
+    throttled_in_a_row: u32,
+    random: StdRng,
+    draining: bool,
+}
+
+impl<J: Journal, T: Transport> Account<J, T> {
+    /// An account that has spent nothing. `seed` drives its jitter.
+    pub fn new(
+        config: AccountConfig,
+        clock: Clock,
+        journal: J,
+        transport: Arc<T>,
+        reporting: Reporting,
+        seed: u64,
+    ) -> (Self, AccountHandle) {
+        let (ask, asks) = mpsc::channel(ASKS);
+        let (publish, status) = watch::channel(AccountStatus::default());
+        let account = Self {
+            budget: Budget::new(config.terms.clone()),
+            pacer: Pacer::new(&config.terms, clock.clone()),
+            paced_until: BootTime::default(),
+            backlog: Backlog::new(config.patience),
+            lookups: HashMap::new(),
+            answers: Answers::new(config.reuse_for, config.max_answers),
+            breaker: Breaker::default(),
+            access: Access::default(),
+            claims: HashMap::new(),
+            last_claim: ClaimId(0),
+            calls: JoinSet::new(),
+            frozen_why: None,
+            throttled_in_a_row: 0,
+            random: StdRng::seed_from_u64(seed),
+            draining: false,
+            status: publish,
+            config,
+            clock,
+            reporting,
+            transport,
+            asks,
+            journal,
+        };
+        (account, AccountHandle { asks: ask, status })
+    }
+
+    /// Runs until the phase is draining (or nobody is left to ask) and the calls on the wire have finished.
+    pub async fn run(mut self, mut phase: watch::Receiver<Phase>) {
+        let mut publish = tokio::time::interval(STATUS_EVERY);
+        publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut asks = Vec::new();
+        loop {
+            let wake = self.start_calls();
+            if self.draining && self.calls.is_empty() {
+                break;
+            }
+            let admitting = !self.draining && self.lookups.len() < MAX_LOOKUPS;
+            tokio::select! {
+                received = self.asks.recv_many(&mut asks, ASKS), if admitting => {
+                    if received == 0 {
+                        self.drain();
+                    }
+                    asks.drain(..).for_each(|ask| self.admit(ask));
+                }
+                Some(called) = self.calls.join_next() => self.finish(called),
+                Some(signed_in) = self.access.signed_in() => self.signed_in(signed_in),
+                stamped = self.journal.next() => self.apply(&stamped),
+                () = sleep_until(&self.clock, wake) => {}
+                _ = publish.tick() => {
+                    self.sweep();
+                    self.publish();
+                }
+                changed = phase.wait_for(|phase| *phase >= Phase::Draining), if !self.draining => {
+                    drop(changed);
+                    self.drain();
+                }
+            }
+        }
+        self.publish();
+        self.reporting.pulse.finish();
+    }
+
+    /// Lets everything go that waits; calls on the wire finish.
+    fn drain(&mut self) {
+        self.draining = true;
+        self.asks.close();
+        while self.asks.try_recv().is_ok() {}
+        let backlog = &mut self.backlog;
+        self.lookups.retain(|_, lookup| {
+            if lookup.is_waiting() {
+                backlog.remove(lookup.place());
+            }
+            !lookup.is_waiting()
+        });
+    }
+}
+
+/// Sleeps until `wake`, or for ever.
+async fn sleep_until(clock: &Clock, wake: Option<BootTime>) {
+    match wake {
+        Some(wake) => tokio::time::sleep(wake.saturating_since(clock.boot())).await,
+        None => std::future::pending().await,
+    }
+}

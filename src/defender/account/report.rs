@@ -1,0 +1,92 @@
+//! What an account says about itself.
+
+use rand::RngExt;
+
+use super::Account;
+use crate::{
+    defender::{journal::Journal, token::REQUIRED_ROLE, transport::Transport},
+    domain::{alert::Severity, backlog::Parked, budget::Room, time::BootTime},
+    observe::{
+        health::Condition,
+        status::{AccountStatus, BacklogStatus, Pause, WindowStatus},
+    },
+};
+
+impl<J: Journal, T: Transport> Account<J, T> {
+    /// Publishes a snapshot and the account's condition.
+    pub(super) fn publish(&mut self) {
+        let now = self.clock.boot();
+        let wall = self.clock.wall();
+        self.budget.advance(self.journal.now());
+        let backlog = Severity::ALL.map(|severity| {
+            let (waiting, oldest) = self.backlog.waiting(severity);
+            let oldest = oldest.map(|since| wall.duration_since(since).max(jiff::SignedDuration::ZERO).unsigned_abs());
+            BacklogStatus { waiting, oldest: oldest.unwrap_or_default() }
+        });
+        let windows = self.budget.windows().map(|(limit, used, left)| WindowStatus {
+            per: limit.per,
+            calls: limit.calls.get(),
+            used,
+            left,
+        });
+        let next_slot_in = match self.budget.room(Severity::High) {
+            Room::At(free) => Some(free.saturating_since(self.journal.now())),
+            Room::Now | Room::WhenAnswered => None,
+        };
+        self.status.send_replace(AccountStatus {
+            windows: windows.collect(),
+            backlog,
+            reask_waiting: self.backlog.parked(Parked::Reask),
+            retry_waiting: self.backlog.parked(Parked::Retry),
+            in_flight: self.calls.len(),
+            next_slot_in,
+            time_to_empty: self.budget.time_for(self.backlog.len()),
+            paused: self.pause(now),
+        });
+        self.report_condition(now);
+    }
+
+    fn pause(&self, now: BootTime) -> Option<Pause> {
+        if let Some(why) = self.access.trouble(now) {
+            let until = self.access.next_probe().or(self.access.next_renewal());
+            return Some(Pause { why: why.to_owned(), remaining: until.map(|until| until.saturating_since(now)) });
+        }
+        if let Some(probe) = self.breaker.next_probe() {
+            return Some(Pause { why: self.failing_words(), remaining: Some(probe.saturating_since(now)) });
+        }
+        let frozen = self.budget.frozen_until()?;
+        let why = self.frozen_why.clone().unwrap_or_default();
+        Some(Pause { why, remaining: Some(frozen.saturating_since(self.journal.now())) })
+    }
+
+    /// Tells the one place that logs conditions how the account is.
+    pub(super) fn report_condition(&self, now: BootTime) {
+        let condition = if let Some(why) = self.access.trouble(now) {
+            Condition::Waiting(why.to_owned())
+        } else if self.access.is_starting() {
+            Condition::Starting("signing in".to_owned())
+        } else if self.breaker.is_open() {
+            Condition::Waiting(self.failing_words())
+        } else if self.budget.frozen_until().is_some() {
+            Condition::Degraded(self.frozen_why.clone().unwrap_or_default())
+        } else if self.access.lacks_role() {
+            Condition::Degraded(format!(
+                "the token has no role {REQUIRED_ROLE}: calls will be forbidden until that application permission is \
+                 added to the app registration and consented to"
+            ))
+        } else {
+            Condition::Ok
+        };
+        self.reporting.health.set(condition);
+    }
+
+    fn failing_words(&self) -> String {
+        let last = self.breaker.last_failure().unwrap_or("no answer");
+        format!("the API is failing ({last}); one call every 30 seconds until it answers")
+    }
+
+    /// A factor in `[0.5, 1)` for waits that must not all end together, nor at once.
+    pub(super) fn jitter(&mut self) -> f64 {
+        self.random.random_range(0.5..1.0)
+    }
+}

@@ -1,0 +1,219 @@
+//! What each verdict leads to.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::task::JoinError;
+
+use super::{Account, calls::Called};
+use crate::{
+    defender::{client::Answered, journal::Journal, transport::Transport},
+    domain::{
+        alert::AlertId,
+        backlog::Parked,
+        journal::{Answer, Entry, Freeze},
+        outcome::{Outcome, Reason, Rejection, Status},
+        related_ips::RelatedIps,
+        retry::{Backoff, Failure, FailureKind, Pages, Throttle, Verdict},
+        time::JournalTime,
+    },
+    observe::metrics::RetryReason,
+};
+
+/// First wait after a 429 that names neither a time nor a window we have filled.
+const FIRST_THROTTLE_WAIT: Duration = Duration::from_secs(5);
+
+impl<J: Journal, T: Transport> Account<J, T> {
+    /// Takes a finished call: its slot, then its verdict.
+    pub(super) fn finish(&mut self, called: Result<Called, JoinError>) {
+        let called = match called {
+            Ok(called) => called,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        self.journal.append(Entry::Answer(Answer { claim: called.claim, reached: called.call.reached }));
+        self.replay();
+        let Some(answered) = called.call.answer else { return self.requeue(&called.id) };
+        self.reporting.metrics.call_ended(answered.end, called.took);
+        self.judge(&called.id, answered);
+    }
+
+    fn judge(&mut self, id: &AlertId, answered: Answered) {
+        let now = self.clock.boot();
+        let at = answered.at;
+        match answered.verdict {
+            Verdict::Page { texts, next } => {
+                self.service_answers(id, true);
+                self.page(id, texts, next.as_deref(), at);
+            }
+            Verdict::NotFound => {
+                self.service_answers(id, true);
+                self.not_found(id, at);
+            }
+            Verdict::Reject(said) => {
+                self.service_answers(id, true);
+                let detail = format!("the API refuses the question about this alert for good: {said}");
+                self.resolve(id, &Err(Rejection { reason: Reason::Refused, detail }));
+            }
+            Verdict::Retry(failure) => self.failed(id, &failure),
+            Verdict::Throttled(throttle) => {
+                self.service_answers(id, false);
+                self.retried(id, RetryReason::Throttled);
+                self.throttled(&throttle);
+            }
+            Verdict::Reauthenticate => {
+                self.retried(id, RetryReason::Unauthorized);
+                self.access.refused(now);
+                self.report_condition(now);
+            }
+            Verdict::Forbidden(said) => {
+                self.retried(id, RetryReason::Forbidden);
+                self.access.forbidden(&said, now);
+                self.report_condition(now);
+            }
+        }
+    }
+
+    /// The service is there; with `accepted` it also accepts the token and the pace.
+    fn service_answers(&mut self, id: &AlertId, accepted: bool) {
+        if self.breaker.succeeded(id) {
+            // What failed with the service need not wait for itself any longer.
+            self.backlog.release_retries();
+            self.report_condition(self.clock.boot());
+        }
+        if accepted {
+            self.throttled_in_a_row = 0;
+            if self.access.accepted() {
+                self.report_condition(self.clock.boot());
+            }
+        }
+    }
+
+    fn page(&mut self, id: &AlertId, texts: Vec<String>, next: Option<&str>, at: jiff::Timestamp) {
+        let Some(lookup) = self.lookups.get_mut(id) else { return };
+        let next_page = next.map(|link| self.config.api.next_page(id, link));
+        if let Some(None) = next_page {
+            let detail = "the answer goes on at another address than this alert's, which is never followed".to_owned();
+            return self.failed(id, &Failure { kind: FailureKind::BadResponse, detail, retry_after: None });
+        }
+        lookup.next_page = next_page.flatten();
+        match lookup.pages.add(texts, lookup.next_page.is_some()) {
+            Ok(Some(ips)) => self.answered(id, ips, at),
+            // The next page is a call like any other, and goes as soon as there is a permit.
+            Ok(None) => self.requeue(id),
+            Err(error) => {
+                let detail = error.to_string();
+                self.failed(id, &Failure { kind: FailureKind::BadResponse, detail, retry_after: None });
+            }
+        }
+    }
+
+    fn answered(&mut self, id: &AlertId, ips: RelatedIps, at: jiff::Timestamp) {
+        if ips.invalid_count() > 0 {
+            tracing::warn!(
+                alert_id = %id,
+                invalid = ips.invalid_count(),
+                first = ips.invalid_texts().join(" | "),
+                "the answer names texts that are no IP address; they are left out"
+            );
+        }
+        let status = if ips.is_empty() { Status::Empty } else { Status::Found };
+        self.resolve(id, &Ok(Outcome { status, ips, retrieved_at: at }));
+    }
+
+    fn not_found(&mut self, id: &AlertId, at: jiff::Timestamp) {
+        let Some(lookup) = self.lookups.get_mut(id) else { return };
+        if let Some(wait) = self.config.reask.next(lookup.reasked, Self::created(&lookup.alert), at) {
+            lookup.reasked += 1;
+            self.reporting.metrics.retried(RetryReason::NotVisibleYet);
+            self.park(id, self.clock.boot() + wait, Parked::Reask);
+        } else {
+            let outcome = Outcome { status: Status::NotFound, ips: RelatedIps::default(), retrieved_at: at };
+            self.resolve(id, &Ok(outcome));
+        }
+    }
+
+    /// A call failed that may be repeated: the lookup backs off, and is given up only while others are answered.
+    fn failed(&mut self, id: &AlertId, failure: &Failure) {
+        let now = self.clock.boot();
+        if self.breaker.failed(id, &failure.detail, now) {
+            self.report_condition(now);
+        }
+        if let Some(pause) = failure.retry_after {
+            let why = format!("the API asks for a pause ({})", failure.detail);
+            self.freeze(self.journal.now() + pause, why);
+        }
+        let Some(lookup) = self.lookups.get_mut(id) else { return };
+        lookup.pages = Pages::default();
+        lookup.next_page = None;
+        lookup.failures += 1;
+        lookup.bad_responses += u32::from(failure.kind == FailureKind::BadResponse);
+        let failing_for = now.saturating_since(*lookup.first_failed.get_or_insert(now));
+        let (failures, bad_responses) = (lookup.failures, lookup.bad_responses);
+        if bad_responses >= self.config.bad_response_attempts && !self.breaker.is_failing_beside(id) {
+            let detail = format!(
+                "the API answered {bad_responses} times with something that is no answer, last: {}",
+                failure.detail
+            );
+            return self.resolve(id, &Err(Rejection { reason: Reason::BadResponse, detail }));
+        }
+        if failing_for >= self.config.poison_after && self.breaker.others_pass(id) {
+            let failing_for = humantime::format_duration(Duration::from_secs(failing_for.as_secs()));
+            let detail = format!(
+                "the question about this alert failed {failures} times in {failing_for} while others were answered, last: {}",
+                failure.detail
+            );
+            return self.resolve(id, &Err(Rejection { reason: Reason::Poison, detail }));
+        }
+        self.reporting.metrics.retried(failure.kind.into());
+        tracing::debug!(alert_id = %id, failures, failure = %failure.detail, "a call failed and will be repeated");
+        let wait = self.config.backoff.wait(failures, self.random.random());
+        self.park(id, now + wait, Parked::Retry);
+    }
+
+    fn retried(&mut self, id: &AlertId, why: RetryReason) {
+        self.reporting.metrics.retried(why);
+        self.requeue(id);
+    }
+
+    /// A 429: nobody calls for a while.
+    fn throttled(&mut self, throttle: &Throttle) {
+        self.throttled_in_a_row += 1;
+        let now = self.journal.now();
+        if let Some(pause) = throttle.retry_after {
+            let pause_words = humantime::format_duration(pause);
+            return self.freeze(now + pause, format!("the API is throttling (429) and asks to wait {pause_words}"));
+        }
+        if let Some(room) = throttle.window.and_then(|window| self.budget.room_in_window(window)) {
+            let why = "the API is throttling (429) and names a window that our own count has filled; waiting until it has room";
+            return self.freeze(room, why.to_owned());
+        }
+        // Our own count has room: someone else spends too.
+        let shortest = self.config.terms.limits.iter().map(|limit| limit.per).min().unwrap_or(FIRST_THROTTLE_WAIT);
+        let longest = throttle.window.unwrap_or(shortest).max(FIRST_THROTTLE_WAIT);
+        let backoff = Backoff { first: FIRST_THROTTLE_WAIT, longest };
+        let pause = backoff.ceiling(self.throttled_in_a_row).mul_f64(self.jitter());
+        let why = "the API is throttling (429) although our own count has room: another tool seems to use the same app \
+                   registration; lower the account's share, or give the tool a registration of its own";
+        self.freeze(now + pause, why.to_owned());
+    }
+
+    fn freeze(&mut self, until: JournalTime, why: String) {
+        self.reporting.metrics.frozen();
+        self.frozen_why = Some(why.clone());
+        self.journal.append(Entry::Freeze(Freeze { until, why }));
+        self.replay();
+        self.report_condition(self.clock.boot());
+    }
+}
+
+impl From<FailureKind> for RetryReason {
+    fn from(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::Status => Self::ServerError,
+            FailureKind::Connect => Self::Connect,
+            FailureKind::Timeout => Self::Timeout,
+            FailureKind::Broken => Self::Broken,
+            FailureKind::BadResponse => Self::BadResponse,
+        }
+    }
+}

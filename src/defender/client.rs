@@ -1,0 +1,65 @@
+//! Puts one question to the API, with one permit.
+
+use jiff::Timestamp;
+use url::Url;
+
+use super::{
+    token::Token,
+    transport::{HttpFailure, HttpRequest, Transport},
+    wire::{classify, classify_failure},
+};
+use crate::{
+    clock::Clock,
+    domain::{
+        journal::{Permit, Reached},
+        retry::Verdict,
+    },
+    observe::metrics::CallEnd,
+};
+
+/// How a permit was spent.
+#[derive(Debug)]
+pub struct Call {
+    pub reached: Reached,
+    /// `None` where the permit had expired before the call could be made.
+    pub answer: Option<Answered>,
+}
+
+/// What came of a call that was made.
+#[derive(Debug)]
+pub struct Answered {
+    pub verdict: Verdict,
+    pub end: CallEnd,
+    /// When the answer was complete.
+    pub at: Timestamp,
+}
+
+/// Spends `permit` on one `GET` of `url`.
+pub async fn call(transport: &impl Transport, clock: &Clock, permit: Permit, url: Url, token: &Token) -> Call {
+    let request = HttpRequest::Get { url, bearer: token.bearer.clone() };
+    // A process that was stopped since the claim must not let the call out late; what comes after this line counts as
+    // in flight, and that many slots stay free.
+    if clock.boot() >= permit.expires {
+        return Call { reached: Reached::Unused, answer: None };
+    }
+    let result = transport.send(request).await;
+    let at = clock.wall();
+    match result {
+        Ok(response) => {
+            let verdict = classify(&response, at);
+            let bad = matches!(&verdict, Verdict::Retry(failure) if failure.kind == crate::domain::retry::FailureKind::BadResponse);
+            let end = if bad { CallEnd::BadResponse } else { CallEnd::Status(response.status) };
+            Call { reached: Reached::Complete, answer: Some(Answered { verdict, end, at }) }
+        }
+        Err(failure) => {
+            let end = match failure {
+                HttpFailure::Connect(_) => CallEnd::Connect,
+                HttpFailure::Timeout(_) | HttpFailure::SlowBody(_) => CallEnd::Timeout,
+                HttpFailure::Broken(_) | HttpFailure::Truncated(_) => CallEnd::Broken,
+                HttpFailure::TooLarge => CallEnd::BadResponse,
+            };
+            let answered = Answered { verdict: classify_failure(&failure), end, at };
+            Call { reached: failure.reached(), answer: Some(answered) }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What faces the operator's machine: admin HTTP, systemd, logs.
+
+pub mod admin;
+mod escape;
+mod log_writer;
+mod readiness;
+pub mod systemd;
+pub mod telemetry;

@@ -1,0 +1,3 @@
+//! Tests of the whole and of its parts together; nothing here needs an installed service.
+
+mod budget;
