@@ -6,35 +6,29 @@
 use std::{
     collections::HashMap,
     mem,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-        mpsc as blocking,
-    },
+    sync::{Arc, mpsc as blocking},
     thread,
     time::Duration,
 };
 
-use jiff::Timestamp;
 use rdkafka::{
-    ClientContext, Offset, Statistics, TopicPartitionList,
-    config::{FromClientConfigAndContext, RDKafkaLogLevel},
-    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
-    error::{KafkaError, KafkaResult},
-    message::{BorrowedMessage, Headers, Message},
-    types::{RDKafkaErrorCode, RDKafkaRespErr},
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _, RebalanceProtocol},
+    error::KafkaResult,
+    types::RDKafkaErrorCode,
 };
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{
-    client::{InvalidKafkaConfig, KafkaConfig},
-    notice::{self, Client, Notice, Reporter, Trouble},
-    source::{Mail, Mailbox, SettledReply, SourceEvent, Start},
+    assigned::Assigned,
+    callbacks::{self, Callbacks, Connection, Inbox, Rebalanced},
+    client::KafkaConfig,
+    notice::{self, Notice, Reporter, Trouble},
+    source::{Mail, Mailbox, SettledReply, SourceEvent, Start, StartSourceError},
 };
 use crate::domain::{
     commit_point::CommitPoint,
-    record::{Epoch, Header, Partition, Receipt, Record},
+    record::{Epoch, Partition, Record},
 };
 
 /// Records handed over at once.
@@ -66,7 +60,7 @@ pub(super) struct Consumer {
     mailbox: Arc<Mailbox>,
     events: mpsc::Sender<SourceEvent>,
     notices: mpsc::Sender<Notice>,
-    kafka: BaseConsumer<Callbacks>,
+    connection: Connection,
     epoch: Epoch,
     assigned: Assigned,
     /// Polled, and not handed over yet.
@@ -92,8 +86,8 @@ impl Consumer {
         mailbox: Arc<Mailbox>,
         events: mpsc::Sender<SourceEvent>,
         notices: mpsc::Sender<Notice>,
-    ) -> Result<Self, InvalidKafkaConfig> {
-        let kafka = subscribe(config, topics, notices.clone())?;
+    ) -> Result<Self, StartSourceError> {
+        let connection = Connection::open(config, topics, notices.clone())?;
         Ok(Self {
             config: config.clone(),
             topics: topics.to_vec(),
@@ -101,7 +95,7 @@ impl Consumer {
             mailbox,
             events,
             notices,
-            kafka,
+            connection,
             epoch: Epoch::default(),
             assigned: Assigned::default(),
             batch: Vec::with_capacity(BATCH),
@@ -119,10 +113,9 @@ impl Consumer {
                 break;
             }
         }
-        self.kafka.context().closing.store(true, Ordering::Relaxed);
-        self.kafka.unsubscribe();
-        let Self { kafka, events, .. } = self;
-        drop(kafka);
+        let Self { connection, events, .. } = self;
+        drop(connection);
+        // A dispatcher that is gone needs no events.
         let _ = events.blocking_send(SourceEvent::Stopped);
     }
 
@@ -144,7 +137,7 @@ impl Consumer {
                 self.hand_over();
             }
             self.answer_callbacks();
-            if let Some((code, reason)) = self.kafka.client().fatal_error() {
+            if let Some((code, reason)) = self.kafka().client().fatal_error() {
                 let about = format!("{reason} ({})", notice::code_words(code));
                 self.reporter().trouble(notice::explain(
                     RDKafkaErrorCode::Fatal,
@@ -160,7 +153,7 @@ impl Consumer {
     fn fill_batch(&mut self) {
         let mut limit = IDLE_POLL;
         while self.batch.len() < BATCH {
-            match self.kafka.poll(limit) {
+            match self.connection.kafka.poll(limit) {
                 Some(Ok(message)) => {
                     if let Some(record) = self.assigned.record(&message) {
                         self.batch.push(record);
@@ -208,7 +201,7 @@ impl Consumer {
             self.paused = true;
             self.tell_paused(&self.assigned.list());
         }
-        if let Some(Ok(message)) = self.kafka.poll(Duration::from_millis(1)) {
+        if let Some(Ok(message)) = self.connection.kafka.poll(Duration::from_millis(1)) {
             // None comes from a paused partition; one that did must not be lost.
             self.batch.extend(self.assigned.record(&message));
         }
@@ -216,27 +209,24 @@ impl Consumer {
 
     fn release(&mut self) {
         self.held_for = Duration::ZERO;
-        if mem::take(&mut self.paused) {
-            if let Err(error) = self.kafka.resume(&self.assigned.list()) {
-                tracing::warn!(error = %notice::error_words(&error), "resuming partitions failed");
-            }
+        if mem::take(&mut self.paused)
+            && let Err(error) = self.kafka().resume(&self.assigned.list())
+        {
+            tracing::warn!(error = %notice::error_words(&error), "resuming partitions failed");
         }
     }
 
     fn tell_paused(&self, list: &TopicPartitionList) {
-        if let Err(error) = self.kafka.pause(list) {
+        if let Err(error) = self.kafka().pause(list) {
             tracing::warn!(error = %notice::error_words(&error), "pausing partitions failed");
         }
     }
 
     fn answer_callbacks(&mut self) {
-        let Inbox { rebalances, commits } = self.kafka.context().take_inbox();
+        let Inbox { rebalances, commits } = self.connection.callbacks().take_inbox();
         for committed in commits {
             self.commit_in_flight = false;
-            let result = match committed {
-                Ok(list) => Ok(self.assigned.points(&list)),
-                Err(words) => Err(words),
-            };
+            let result = committed.map(|list| self.assigned.points(&list));
             self.tell(SourceEvent::Committed { result });
         }
         for rebalance in rebalances {
@@ -249,9 +239,9 @@ impl Consumer {
 
     fn assign(&mut self, mut list: TopicPartitionList) {
         self.place(&mut list);
-        let accepted = match self.kafka.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.kafka.incremental_assign(&list),
-            _ => self.kafka.assign(&list),
+        let accepted = match self.kafka().rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.kafka().incremental_assign(&list),
+            _ => self.kafka().assign(&list),
         };
         if let Err(error) = accepted {
             let words = notice::error_words(&error);
@@ -277,7 +267,7 @@ impl Consumer {
             return;
         }
         for _ in 0..PLACE_ATTEMPTS {
-            match placed(&self.kafka, list, self.start) {
+            match placed(self.kafka(), list, self.start) {
                 Ok(placed) => {
                     *list = placed;
                     return;
@@ -292,23 +282,23 @@ impl Consumer {
         ));
     }
 
-    fn revoke(&mut self, list: &TopicPartitionList) {
-        let lost = self.kafka.assignment_lost();
-        let partitions = self.assigned.partitions(list);
+    fn revoke(&mut self, revoked: &TopicPartitionList) {
+        let lost = self.kafka().assignment_lost();
+        let partitions = self.assigned.partitions(revoked);
         self.batch.retain(|record| !partitions.contains(&record.receipt.partition));
         let (reply, settled) = blocking::sync_channel(1);
         self.tell(SourceEvent::Revoked { partitions: partitions.clone(), lost, settled: SettledReply(reply) });
         if !lost {
-            let last = settled.recv_timeout(self.config.settle_limit()).unwrap_or_default();
+            let settled = settled.recv_timeout(self.config.settle_limit()).unwrap_or_default();
             let mut commits = self.mailbox.take().commits;
             self.commits.extend(commits.drain());
-            self.commits.extend(last.into_iter().map(|point| (point.partition.clone(), point)));
+            self.commits.extend(settled.into_iter().map(|point| (point.partition.clone(), point)));
             self.commit_now(|partition| partitions.contains(partition));
         }
         self.commits.retain(|partition, _| !partitions.contains(partition));
-        let given_up = match self.kafka.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.kafka.incremental_unassign(list),
-            _ => self.kafka.unassign(),
+        let given_up = match self.kafka().rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.kafka().incremental_unassign(revoked),
+            _ => self.kafka().unassign(),
         };
         if let Err(error) = given_up {
             tracing::warn!(error = %notice::error_words(&error), "giving up partitions failed");
@@ -326,10 +316,7 @@ impl Consumer {
         if list.count() == 0 {
             return;
         }
-        match self.kafka.commit(&list, CommitMode::Async) {
-            Ok(()) => self.commit_in_flight = true,
-            Err(error) => self.tell(SourceEvent::Committed { result: Err(notice::error_words(&error)) }),
-        }
+        self.commit_in_flight = self.connection.commit_soon(list);
     }
 
     /// Commits what waits for these partitions and waits for the answer.
@@ -340,10 +327,7 @@ impl Consumer {
         if list.count() == 0 {
             return;
         }
-        let result = match self.kafka.commit(&list, CommitMode::Sync) {
-            Ok(()) => Ok(self.assigned.points(&list)),
-            Err(error) => Err(notice::error_words(&error)),
-        };
+        let result = callbacks::commit(self.kafka(), list).map(|list| self.assigned.points(&list));
         self.tell(SourceEvent::Committed { result });
     }
 
@@ -355,7 +339,7 @@ impl Consumer {
                 break;
             }
             // Records that still come are read again after the next start.
-            self.kafka.poll(IDLE_POLL);
+            self.kafka().poll(IDLE_POLL);
             self.answer_callbacks();
         }
         self.commit_now(|_| true);
@@ -379,11 +363,10 @@ impl Consumer {
             if self.stop_comes_within(RECREATE_AFTER) {
                 return false;
             }
-            match subscribe(&self.config, &self.topics, self.notices.clone()) {
-                Ok(kafka) => {
-                    let failed = mem::replace(&mut self.kafka, kafka);
+            match Connection::open(&self.config, &self.topics, self.notices.clone()) {
+                Ok(connection) => {
+                    let failed = mem::replace(&mut self.connection, connection);
                     self.paused = false;
-                    failed.context().closing.store(true, Ordering::Relaxed);
                     // Closing may take as long as its brokers are away.
                     let close = thread::Builder::new().name("kafka-close".into()).spawn(move || drop(failed));
                     if let Err(error) = close {
@@ -414,25 +397,13 @@ impl Consumer {
         let _ = self.events.blocking_send(event);
     }
 
-    fn reporter(&self) -> &Reporter {
-        &self.kafka.context().reporter
+    fn kafka(&self) -> &BaseConsumer<Callbacks> {
+        &self.connection.kafka
     }
-}
 
-fn subscribe(
-    config: &KafkaConfig,
-    topics: &[String],
-    notices: mpsc::Sender<Notice>,
-) -> Result<BaseConsumer<Callbacks>, InvalidKafkaConfig> {
-    let callbacks = Callbacks {
-        reporter: Reporter::new(Client::Source, &config.bootstrap_servers, notices),
-        inbox: Mutex::default(),
-        closing: AtomicBool::new(false),
-    };
-    let kafka = BaseConsumer::from_config_and_context(&config.consumer(), callbacks)?;
-    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-    kafka.subscribe(&topics)?;
-    Ok(kafka)
+    fn reporter(&self) -> &Reporter {
+        &self.connection.callbacks().reporter
+    }
 }
 
 /// `list` with an offset for each partition that has no committed one.
@@ -454,187 +425,4 @@ fn placed(kafka: &BaseConsumer<Callbacks>, list: &TopicPartitionList, start: Sta
         placed.set_partition_offset(element.topic(), element.partition(), element.offset())?;
     }
     Ok(placed)
-}
-
-/// The partitions that are this instance's now, with the epoch of each.
-#[derive(Default)]
-struct Assigned {
-    entries: Vec<(Partition, Epoch)>,
-    /// Where the last record's partition is in `entries`: records come in runs.
-    last: usize,
-}
-
-impl Assigned {
-    fn add(&mut self, list: &TopicPartitionList, epoch: Epoch) -> Vec<Partition> {
-        let mut added = Vec::with_capacity(list.count());
-        for element in list.elements() {
-            // One allocation for a topic's name, however many partitions and records it has.
-            let known =
-                self.entries.iter().map(|(partition, _)| partition).find(|known| *known.topic == *element.topic());
-            let topic = known.map_or_else(|| Arc::from(element.topic()), |known| Arc::clone(&known.topic));
-            let partition = Partition { topic, number: element.partition() };
-            self.entries.retain(|(known, _)| *known != partition);
-            self.entries.push((partition.clone(), epoch));
-            added.push(partition);
-        }
-        added
-    }
-
-    fn remove(&mut self, partitions: &[Partition]) {
-        self.entries.retain(|(partition, _)| !partitions.contains(partition));
-    }
-
-    fn clear(&mut self) -> Vec<Partition> {
-        mem::take(&mut self.entries).into_iter().map(|(partition, _)| partition).collect()
-    }
-
-    fn find(&self, topic: &str, number: i32) -> Option<usize> {
-        let is_it = |(partition, _): &(Partition, Epoch)| partition.number == number && *partition.topic == *topic;
-        if self.entries.get(self.last).is_some_and(is_it) {
-            return Some(self.last);
-        }
-        self.entries.iter().position(is_it)
-    }
-
-    /// Copies a message out of librdkafka; `None` for a partition that was given up meanwhile.
-    fn record(&mut self, message: &BorrowedMessage<'_>) -> Option<Record> {
-        self.last = self.find(message.topic(), message.partition())?;
-        let (partition, epoch) = self.entries.get(self.last)?;
-        Some(Record {
-            receipt: Receipt { partition: partition.clone(), offset: message.offset(), epoch: *epoch },
-            key: message.key().map(Into::into),
-            payload: message.payload().map(Into::into),
-            headers: message.headers().map(copy_headers).unwrap_or_default(),
-            timestamp: message.timestamp().to_millis().and_then(|millis| Timestamp::from_millisecond(millis).ok()),
-        })
-    }
-
-    fn list(&self) -> TopicPartitionList {
-        let mut list = TopicPartitionList::with_capacity(self.entries.len());
-        for (partition, _) in &self.entries {
-            list.add_partition(&partition.topic, partition.number);
-        }
-        list
-    }
-
-    fn partitions(&self, list: &TopicPartitionList) -> Vec<Partition> {
-        let found = list.elements().into_iter().filter_map(|element| self.find(element.topic(), element.partition()));
-        found.map(|at| self.entries[at].0.clone()).collect()
-    }
-
-    /// Only what is of the current assignment.
-    fn commit_list(&self, points: impl IntoIterator<Item = CommitPoint>) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for CommitPoint { partition, epoch, next } in points {
-            let current = self.entries.iter().any(|(known, of)| *known == partition && *of == epoch);
-            // Refused only for an offset that can't be one.
-            if current && list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(next)).is_err() {
-                tracing::error!(topic = %partition.topic, partition = partition.number, next, "no valid offset to commit");
-            }
-        }
-        list
-    }
-
-    fn points(&self, list: &TopicPartitionList) -> Vec<CommitPoint> {
-        let point = |topic: &str, number: i32, offset: Offset| {
-            let (partition, epoch) = self.entries.get(self.find(topic, number)?)?;
-            let Offset::Offset(next) = offset else { return None };
-            Some(CommitPoint { partition: partition.clone(), epoch: *epoch, next })
-        };
-        list.elements()
-            .into_iter()
-            .filter_map(|element| point(element.topic(), element.partition(), element.offset()))
-            .collect()
-    }
-}
-
-/// The name of a header whose name is not UTF-8.
-const UNREADABLE_NAME: &str = "unreadable";
-
-fn copy_headers(headers: &impl Headers) -> Vec<Header> {
-    (0..headers.count()).map(|index| copy_header(|| headers.get(index))).collect()
-}
-
-/// rdkafka panics on a header name that is not UTF-8, which Kafka lets pass. Such a record must not end the daemon.
-fn copy_header<'a>(read: impl FnOnce() -> rdkafka::message::Header<'a, &'a [u8]>) -> Header {
-    match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(header) => Header { name: header.key.into(), value: header.value.map(Into::into) },
-        Err(_) => Header { name: UNREADABLE_NAME.into(), value: None },
-    }
-}
-
-/// What librdkafka called back with, until the thread looks.
-#[derive(Default)]
-struct Inbox {
-    rebalances: Vec<Rebalanced>,
-    commits: Vec<Result<TopicPartitionList, String>>,
-}
-
-enum Rebalanced {
-    Assign(TopicPartitionList),
-    Revoke(TopicPartitionList),
-}
-
-struct Callbacks {
-    reporter: Reporter,
-    inbox: Mutex<Inbox>,
-    /// Set before the consumer is dropped: nobody reads the inbox then, and librdkafka waits to be answered.
-    closing: AtomicBool,
-}
-
-impl Callbacks {
-    fn take_inbox(&self) -> Inbox {
-        mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn leave(&self, word: impl FnOnce(&mut Inbox)) {
-        word(&mut self.inbox.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-impl ClientContext for Callbacks {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        notice::log(Client::Source, level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.reporter.error(&error, reason);
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        self.reporter.statistics(&statistics);
-    }
-}
-
-impl ConsumerContext for Callbacks {
-    fn rebalance(&self, kafka: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        if self.closing.load(Ordering::Relaxed) {
-            let cooperative = matches!(kafka.rebalance_protocol(), RebalanceProtocol::Cooperative);
-            let assigned = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-            // Refused only where there is nothing to answer any more.
-            let _ = match (cooperative, assigned) {
-                (true, true) => kafka.incremental_assign(list),
-                (true, false) => kafka.incremental_unassign(list),
-                (false, true) => kafka.assign(list),
-                (false, false) => kafka.unassign(),
-            };
-            return;
-        }
-        let list = list.clone();
-        self.leave(|inbox| {
-            inbox.rebalances.push(match kind {
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalanced::Assign(list),
-                _ => Rebalanced::Revoke(list),
-            });
-        });
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let refused = offsets.elements().into_iter().find_map(|element| element.error().err());
-        let answer = match (result, refused) {
-            (Ok(()), None) => Ok(offsets.clone()),
-            (Err(error), _) | (_, Some(error)) => Err(notice::error_words(&error)),
-        };
-        self.leave(|inbox| inbox.commits.push(answer));
-    }
 }

@@ -3,9 +3,13 @@
 //! `client` is the only file that names a librdkafka property. `source` and `sink` own one thread each, because
 //! librdkafka calls back only from inside its poll; they talk to the dispatcher by messages and never block it.
 
+mod assigned;
+mod callbacks;
 pub mod client;
 mod consumer;
 pub mod notice;
 pub mod sink;
 pub mod source;
+#[cfg(test)]
+mod tests;
 pub mod topics;

@@ -1,12 +1,11 @@
 //! What librdkafka reports on its own, said so that a person can act on it.
 //!
-//! librdkafka repeats itself and speaks of single connections; a [`Reporter`] turns that into few [`Notice`]s: one
+//! librdkafka repeats itself and speaks of single connections; a reporter turns that into few [`Notice`]s: one
 //! when trouble begins or changes, one when it has passed.
 
 use std::{
-    collections::HashMap,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rdkafka::{
@@ -14,7 +13,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode as Code},
     statistics::Statistics,
 };
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 /// Longest text of librdkafka that is passed on, in characters.
 const MAX_REASON: usize = 400;
@@ -162,14 +161,13 @@ impl Reporter {
     }
 
     fn send(&self, news: News) {
-        if let Err(mpsc::error::TrySendError::Full(notice)) = self.notices.try_send(Notice { from: self.from, news }) {
-            if let News::Trouble(trouble) = notice.news {
-                tracing::warn!(client = %self.from, "{}", trouble.words());
-            }
+        let refused = self.notices.try_send(Notice { from: self.from, news });
+        if let Err(TrySendError::Full(Notice { news: News::Trouble(trouble), .. })) = refused {
+            tracing::warn!(client = %self.from, "{}", trouble.words());
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -267,8 +265,8 @@ fn clean(reason: &str) -> String {
 
 fn offsets(statistics: &Statistics) -> Vec<PartitionOffsets> {
     let known = |offset: i64| (offset >= 0).then_some(offset);
-    let topics: &HashMap<_, _> = &statistics.topics;
-    let mut all: Vec<_> = topics
+    let mut all: Vec<_> = statistics
+        .topics
         .iter()
         .flat_map(|(topic, partitions)| partitions.partitions.values().map(move |partition| (topic, partition)))
         // -1 is librdkafka's own; what is not desired is not assigned to us.

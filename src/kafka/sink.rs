@@ -102,7 +102,6 @@ pub fn start(
 
 impl Sink {
     /// Hands a write to the producer. Never blocks. An error is no acknowledgement: the write was not accepted.
-    #[expect(clippy::result_large_err, reason = "the refused write is given back without a copy")]
     pub fn send(&self, write: WriteId, outgoing: Outgoing) -> Result<(), Refused> {
         let Some(producer) = &self.producer else {
             return Err(Refused { outgoing, why: Refusal::Fatal("the producer could not be made anew".to_owned()) });
@@ -116,12 +115,6 @@ impl Sink {
                 Err(Refused { outgoing, why })
             }
         }
-    }
-
-    /// Writes that wait for their acknowledgement.
-    pub fn unacknowledged(&self) -> usize {
-        let count = self.producer.as_ref().map_or(0, Producer::in_flight_count);
-        usize::try_from(count).unwrap_or_default()
     }
 
     /// Replaces the producer. What was not acknowledged is now, as [`WriteFailed::Retriable`].

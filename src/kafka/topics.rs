@@ -1,6 +1,6 @@
 //! What the cluster says about the daemon's topics, and the creation of those that are missing.
 //!
-//! For `alert-ips topics` and `alert-ips check --online`: one-off questions, each answered within [`LIMIT`].
+//! For `alert-ips topics` and `alert-ips check --online`: one-off questions, each answered within seconds.
 
 use std::{fmt, thread, time::Duration};
 
@@ -20,6 +20,9 @@ use super::{
 
 /// How long the brokers have for the answer to all questions of one kind.
 const LIMIT: Duration = Duration::from_secs(15);
+
+/// How long a topic's settings are waited for; brokers that don't tell them don't answer either.
+const SETTINGS_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long one attempt at a question takes before it is looked why there is no answer.
 const ATTEMPT: Duration = Duration::from_secs(1);
@@ -118,7 +121,7 @@ pub async fn describe(config: &KafkaConfig, topics: &[ConfiguredTopic]) -> Resul
     let admin = admin(config)?;
     let asked: Vec<_> = present.iter().map(|(topic, _)| ResourceSpecifier::Topic(&topic.name)).collect();
     // Not every broker tells (Event Hubs does not): then there are no settings to show.
-    let answers = admin.describe_configs(&asked, &options()).await.unwrap_or_default();
+    let answers = admin.describe_configs(&asked, &options(SETTINGS_LIMIT)).await.unwrap_or_default();
     for ((topic, facts), answer) in present.iter_mut().zip(answers) {
         let Ok(resource) = answer else { continue };
         let shown = SHOWN.iter().filter_map(|name| Some(((*name).to_owned(), resource.get(name)?.value.clone()?)));
@@ -144,7 +147,7 @@ pub async fn create_missing(config: &KafkaConfig, topics: &[ConfiguredTopic]) ->
         for (name, value) in &creation.settings {
             new = new.set(name, value);
         }
-        creation.result = match admin.create_topics([&new], &options()).await {
+        creation.result = match admin.create_topics([&new], &options(LIMIT)).await {
             Ok(results) => match results.into_iter().next() {
                 Some(Err((name, code))) => Err(creation_words(&name, code)),
                 _ => Ok(()),
@@ -218,8 +221,8 @@ fn warnings(role: TopicRole, facts: &TopicFacts) -> Vec<String> {
     warnings
 }
 
-fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(LIMIT)).operation_timeout(Some(LIMIT))
+fn options(limit: Duration) -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(limit)).operation_timeout(Some(limit))
 }
 
 fn admin(config: &KafkaConfig) -> Result<AdminClient<Listener>, InvalidKafkaConfig> {
@@ -333,3 +336,45 @@ impl ClientContext for Listener {
 }
 
 impl ConsumerContext for Listener {}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::compacted_input(TopicRole::Input, "cleanup.policy", "compact", Some("set it to delete"))]
+    #[case::compacted_output(TopicRole::Output, "cleanup.policy", "compact", None)]
+    #[case::unwritable(TopicRole::Output, "min.insync.replicas", "4", Some("every write is refused"))]
+    #[case::small_batches(TopicRole::DeadLetters, "max.message.bytes", "1000", Some("raise it"))]
+    #[case::usual(TopicRole::Output, "max.message.bytes", "1048588", None)]
+    fn settings_that_hurt_are_told_with_the_remedy(
+        #[case] role: TopicRole,
+        #[case] name: &str,
+        #[case] value: &str,
+        #[case] expected: Option<&str>,
+    ) {
+        let settings = vec![(name.to_owned(), value.to_owned())];
+        let told = warnings(role, &TopicFacts { partitions: 6, replicas: 3, settings, warnings: Vec::new() });
+        match expected {
+            Some(remedy) => assert!(told.len() == 1 && told[0].contains(remedy), "{told:?}"),
+            None => assert_eq!(told, Vec::<String>::new()),
+        }
+    }
+
+    #[rstest]
+    #[case::single_broker(1, 1, "1")]
+    #[case::two(2, 2, "1")]
+    #[case::cluster(5, 3, "2")]
+    fn new_topics_are_as_safe_as_the_cluster_allows(
+        #[case] brokers: usize,
+        #[case] replicas: i32,
+        #[case] in_sync: &str,
+    ) {
+        let topic = ConfiguredTopic { role: TopicRole::Output, name: "out".to_owned() };
+        let creation = fitting(topic, brokers);
+        assert_eq!(creation.replicas, replicas);
+        assert!(creation.settings.contains(&("min.insync.replicas", in_sync.to_owned())));
+    }
+}

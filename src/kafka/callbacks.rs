@@ -1,0 +1,162 @@
+//! What librdkafka calls back with while the source polls, and the thread that commits.
+
+use std::{
+    mem,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc as blocking,
+    },
+    thread::{self, JoinHandle},
+};
+
+use rdkafka::{
+    ClientContext, Statistics, TopicPartitionList,
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
+    error::KafkaError,
+    types::RDKafkaRespErr,
+};
+use tokio::sync::mpsc;
+
+use super::{
+    client::KafkaConfig,
+    notice::{self, Client, Notice, Reporter},
+    source::StartSourceError,
+};
+
+/// A consumer that subscribes, with its committing thread. Dropping it leaves the group and may take as long as the
+/// brokers are away.
+///
+/// Why a second thread: rdkafka 0.39 drops the answer to an asynchronous commit, and a synchronous one would keep the
+/// records waiting for the group's coordinator.
+pub(super) struct Connection {
+    pub(super) kafka: Arc<BaseConsumer<Callbacks>>,
+    commits: Option<blocking::SyncSender<TopicPartitionList>>,
+    committer: Option<JoinHandle<()>>,
+}
+
+impl Connection {
+    pub(super) fn open(
+        config: &KafkaConfig,
+        topics: &[String],
+        notices: mpsc::Sender<Notice>,
+    ) -> Result<Self, StartSourceError> {
+        let callbacks = Callbacks {
+            reporter: Reporter::new(Client::Source, &config.bootstrap_servers, notices),
+            inbox: Mutex::default(),
+            closing: AtomicBool::new(false),
+        };
+        let invalid = |error: KafkaError| StartSourceError::Config(error.into());
+        let kafka = BaseConsumer::from_config_and_context(&config.consumer(), callbacks).map_err(invalid)?;
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        kafka.subscribe(&topics).map_err(invalid)?;
+        let kafka = Arc::new(kafka);
+        let (commits, requests) = blocking::sync_channel::<TopicPartitionList>(1);
+        let committing = Arc::clone(&kafka);
+        let commit_each = move || {
+            for list in requests {
+                let answer = commit(&committing, list);
+                committing.context().leave(|inbox| inbox.commits.push(answer));
+            }
+        };
+        let thread = thread::Builder::new().name("kafka-commit".into()).spawn(commit_each);
+        Ok(Self { kafka, commits: Some(commits), committer: Some(thread.map_err(StartSourceError::Thread)?) })
+    }
+
+    /// Starts a commit, whose answer comes to the [`Inbox`]; false where one is still waiting.
+    pub(super) fn commit_soon(&self, list: TopicPartitionList) -> bool {
+        self.commits.as_ref().is_some_and(|commits| commits.try_send(list).is_ok())
+    }
+
+    pub(super) fn callbacks(&self) -> &Callbacks {
+        self.kafka.context()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.callbacks().closing.store(true, Ordering::Relaxed);
+        self.kafka.unsubscribe();
+        self.commits = None;
+        // The last to hold the consumer closes it; that shall be the caller.
+        if let Some(committer) = self.committer.take() {
+            let _ = committer.join();
+        }
+    }
+}
+
+/// Commits and waits for the answer, as long as librdkafka gives the coordinator.
+pub(super) fn commit(kafka: &BaseConsumer<Callbacks>, list: TopicPartitionList) -> Result<TopicPartitionList, String> {
+    match kafka.commit(&list, CommitMode::Sync) {
+        Ok(()) => Ok(list),
+        Err(error) => Err(notice::error_words(&error)),
+    }
+}
+
+/// What librdkafka called back with, until the thread looks.
+#[derive(Default)]
+pub(super) struct Inbox {
+    pub(super) rebalances: Vec<Rebalanced>,
+    pub(super) commits: Vec<Result<TopicPartitionList, String>>,
+}
+
+pub(super) enum Rebalanced {
+    Assign(TopicPartitionList),
+    Revoke(TopicPartitionList),
+}
+
+pub(super) struct Callbacks {
+    pub(super) reporter: Reporter,
+    inbox: Mutex<Inbox>,
+    /// Set before the consumer is dropped: nobody reads the inbox then, and librdkafka waits to be answered.
+    closing: AtomicBool,
+}
+
+impl Callbacks {
+    pub(super) fn take_inbox(&self) -> Inbox {
+        mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn leave(&self, word: impl FnOnce(&mut Inbox)) {
+        word(&mut self.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl ClientContext for Callbacks {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        notice::log(Client::Source, level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.reporter.error(&error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.reporter.statistics(&statistics);
+    }
+}
+
+impl ConsumerContext for Callbacks {
+    fn rebalance(&self, kafka: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if self.closing.load(Ordering::Relaxed) {
+            let cooperative = matches!(kafka.rebalance_protocol(), RebalanceProtocol::Cooperative);
+            let assigned = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+            // Refused only where there is nothing to answer any more.
+            let _ = match (cooperative, assigned) {
+                (true, true) => kafka.incremental_assign(list),
+                (true, false) => kafka.incremental_unassign(list),
+                (false, true) => kafka.assign(list),
+                (false, false) => kafka.unassign(),
+            };
+            return;
+        }
+        let list = list.clone();
+        self.leave(|inbox| {
+            inbox.rebalances.push(match kind {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalanced::Assign(list),
+                _ => Rebalanced::Revoke(list),
+            });
+        });
+    }
+}
