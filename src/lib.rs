@@ -2,13 +2,17 @@
 //!
 //! ARCHITECTURE.md has the bird's-eye view; start with [`domain`] for the words.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod decode;
 pub mod defender;
+pub mod dispatcher;
 pub mod domain;
 pub mod encode;
 pub mod kafka;
 pub mod observe;
 pub mod ops;
+pub mod pipeline;
 pub mod sim;

@@ -1,7 +1,7 @@
 //! Objects that only wrap items: an Event Hubs envelope (`records`) and a list page of the service (`value`).
 //!
 //! "Each event hub message in Azure Event Hubs contains list of records", says the streaming API's page; a page of
-//! `GET /api/alerts` is an OData collection. Bare arrays need no shape.
+//! `GET /api/alerts` is an `OData` collection. Bare arrays need no shape.
 
 use super::{Object, Reading, Reason, Rejection};
 

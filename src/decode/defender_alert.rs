@@ -11,7 +11,8 @@ const OWN: [&str; 5] = ["alertCreationTime", "lastUpdateTime", "severity", "mach
 
 pub(super) fn read<'a>(object: &Object<'a>) -> Result<Option<Reading<'a>>, Rejection> {
     let unmistakable = object.has("alertCreationTime") && object.has("machineId");
-    if !unmistakable && !(object.has("id") && OWN.into_iter().any(|name| object.has(name))) {
+    let recognisable = object.has("id") && OWN.into_iter().any(|name| object.has(name));
+    if !(unmistakable || recognisable) {
         return Ok(None);
     }
     Ok(Some(Reading::Alert(Alert {

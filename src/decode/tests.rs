@@ -56,6 +56,7 @@ fn only_rejection(payload: &[u8]) -> Rejection {
     decoded.rejection.unwrap()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "compared with optional times")]
 fn time(text: &str) -> Option<jiff::Timestamp> {
     Some(text.parse().unwrap())
 }

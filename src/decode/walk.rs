@@ -110,7 +110,7 @@ impl<'a> Walk<'a> {
         match item {
             Item::Alert(alert) => self.alert(index, alert),
             Item::Skip(skip) => self.found.skips.push(skip),
-            Item::Unusable(rejection) => self.faults.add(index, rejection),
+            Item::Unusable(rejection) => self.faults.add(index, &rejection),
         }
         Ok(())
     }
@@ -165,7 +165,7 @@ struct Faults {
 }
 
 impl Faults {
-    fn add(&mut self, index: usize, rejection: Rejection) {
+    fn add(&mut self, index: usize, rejection: &Rejection) {
         self.count += 1;
         // A bad id may be an alert that is lost; an unknown shape is more likely none.
         if self.reason != Some(Reason::InvalidAlertId) {

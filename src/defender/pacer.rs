@@ -15,7 +15,7 @@ use governor::{
 
 use crate::{
     clock::Clock,
-    domain::{limit::Terms, time::BootTime},
+    domain::{terms::Terms, time::BootTime},
 };
 
 /// The part of the shortest limit that may be spent at once by alerts below High.

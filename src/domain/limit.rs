@@ -21,7 +21,7 @@ pub struct Limit {
 
 impl Limit {
     /// Shortest and longest `per` that is accepted.
-    pub const PER: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
+    pub const PER: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(720);
 
     /// The calls that a `share` (0 to 1) of this limit allows, rounded down. Zero if the share is too small for one.
     pub fn scaled(self, share: f64) -> u32 {

@@ -53,13 +53,7 @@ pub enum WriteFailed {
     Retriable(String),
 }
 
-/// A write that was not accepted; it comes back whole and gets no acknowledgement.
-#[derive(Debug)]
-pub struct Refused {
-    pub outgoing: Outgoing,
-    pub why: Refusal,
-}
-
+/// Why a write was not accepted. It gets no acknowledgement.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// As much waits as may wait; send again after some acknowledgements.
@@ -102,19 +96,15 @@ pub fn start(
 
 impl Sink {
     /// Hands a write to the producer. Never blocks. An error is no acknowledgement: the write was not accepted.
-    pub fn send(&self, write: WriteId, outgoing: Outgoing) -> Result<(), Refused> {
+    pub fn send(&self, write: WriteId, outgoing: &Outgoing) -> Result<(), Refusal> {
         let Some(producer) = &self.producer else {
-            return Err(Refused { outgoing, why: Refusal::Fatal("the producer could not be made anew".to_owned()) });
+            return Err(Refusal::Fatal("the producer could not be made anew".to_owned()));
         };
-        match producer.send(self.native(write, &outgoing)) {
-            Ok(()) => Ok(()),
-            Err((error, _)) => {
-                let fatal = producer.client().fatal_error().map(|(_, reason)| reason);
-                let bytes = held(outgoing.key.as_deref()) + held(outgoing.payload.as_deref());
-                let why = producer.context().refusal(&error, fatal, self.topic(outgoing.to), bytes);
-                Err(Refused { outgoing, why })
-            }
-        }
+        producer.send(self.native(write, outgoing)).map_err(|(error, _)| {
+            let fatal = producer.client().fatal_error().map(|(_, reason)| reason);
+            let bytes = held(outgoing.key.as_deref()) + held(outgoing.payload.as_deref());
+            producer.context().refusal(&error, fatal, self.topic(outgoing.to), bytes)
+        })
     }
 
     /// Replaces the producer. What was not acknowledged is now, as [`WriteFailed::Retriable`].

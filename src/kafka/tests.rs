@@ -84,7 +84,7 @@ impl Writer {
 
     async fn write_all(&mut self, count: usize) {
         for number in 0..count {
-            self.sink.send(WriteId(number), text(&number.to_string())).unwrap();
+            self.sink.send(WriteId(number), &text(&number.to_string())).unwrap();
         }
         for _ in 0..count {
             assert_eq!(self.ack().await.result, Ok(()));
@@ -186,7 +186,7 @@ async fn records_arrive_as_they_were_sent() {
     let bare = Outgoing { key: None, payload: None, headers: vec![], ..whole.clone() };
     let empty = Outgoing { key: Some([].into()), payload: Some([].into()), ..bare.clone() };
     for (number, outgoing) in [&whole, &bare, &empty].into_iter().enumerate() {
-        writer.sink.send(WriteId(number), outgoing.clone()).unwrap();
+        writer.sink.send(WriteId(number), outgoing).unwrap();
         assert_eq!(writer.ack().await, Ack { write: WriteId(number), result: Ok(()) });
     }
 
@@ -312,7 +312,7 @@ async fn a_broker_that_comes_back_is_written_to_and_read_from_again() {
     writer.write_all(1).await;
     reader.records(1).await;
     broker.0.broker_down(1).unwrap();
-    writer.sink.send(WriteId(7), text("written while it was away")).unwrap();
+    writer.sink.send(WriteId(7), &text("written while it was away")).unwrap();
     let told = trouble(&mut writer.notices).await;
     assert!(matches!(&told, Trouble::Unreachable(words) if words.contains("kafka.bootstrap_servers")), "{told:?}");
     assert!(writer.acks.try_recv().is_err());
@@ -333,13 +333,12 @@ async fn what_is_too_large_is_refused_as_that() {
     let broker = Broker::with_topic(1);
     let mut writer = broker.sink();
     let huge = Outgoing { payload: Some(vec![b'x'; 2_000_000].into()), ..text("") };
-    let refused = writer.sink.send(WriteId(1), huge.clone()).unwrap_err();
-    assert_eq!(refused.why, Refusal::Failed(WriteFailed::TooLarge { bytes: 2_000_000 }));
-    assert_eq!(refused.outgoing, huge);
+    let refused = writer.sink.send(WriteId(1), &huge).unwrap_err();
+    assert_eq!(refused, Refusal::Failed(WriteFailed::TooLarge { bytes: 2_000_000 }));
     // And where only the broker finds it too large.
     let too_large = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
     broker.0.request_errors(RDKafkaApiKey::Produce, &[too_large]);
-    writer.sink.send(WriteId(2), text("12345")).unwrap();
+    writer.sink.send(WriteId(2), &text("12345")).unwrap();
     assert_eq!(writer.ack().await, Ack { write: WriteId(2), result: Err(WriteFailed::TooLarge { bytes: 5 }) });
 }
 
@@ -351,11 +350,11 @@ async fn a_write_to_a_missing_topic_names_the_remedy() {
     broker.0.topic_error("nowhere", RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
     let topics = SinkTopics { output: "nowhere".into(), dead_letters: "alerts".into() };
     let mut writer = Writer::start(&config, topics);
-    writer.sink.send(WriteId(1), text("x")).unwrap();
+    writer.sink.send(WriteId(1), &text("x")).unwrap();
     let Err(WriteFailed::TopicMissing(words)) = writer.ack().await.result else { panic!("not missing") };
     assert!(words.contains("output topic nowhere") && words.contains("alert-ips topics --create"), "{words}");
     // The other topic is not concerned.
-    writer.sink.send(WriteId(2), Outgoing { to: Destination::DeadLetters, ..text("x") }).unwrap();
+    writer.sink.send(WriteId(2), &Outgoing { to: Destination::DeadLetters, ..text("x") }).unwrap();
     assert_eq!(writer.ack().await.result, Ok(()));
 }
 
@@ -366,7 +365,7 @@ async fn a_rebuilt_sink_answers_for_every_write_of_the_old_one() {
     writer.write_all(1).await;
     broker.0.broker_down(1).unwrap();
     for number in 0..100 {
-        writer.sink.send(WriteId(number), text("x")).unwrap();
+        writer.sink.send(WriteId(number), &text("x")).unwrap();
     }
     writer.sink.rebuild().unwrap();
     let mut answered = BTreeSet::new();

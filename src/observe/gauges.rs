@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn a_scrape_shows_windows_backlog_and_pause() {
         let mut status = AccountStatus {
-            windows: vec![WindowStatus { per: Duration::from_secs(3600), calls: 1500, used: 1388, left: 112 }],
+            windows: vec![WindowStatus { per: Duration::from_hours(1), calls: 1500, used: 1388, left: 112 }],
             in_flight: 8,
             next_slot_in: Some(Duration::from_secs(41)),
             time_to_empty: Duration::from_secs(988),

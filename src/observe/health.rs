@@ -321,7 +321,7 @@ mod tests {
         let health = health();
         let pulse = health.pulse("source");
         pulse.finish();
-        advance(Duration::from_secs(3600)).await;
+        advance(Duration::from_hours(1)).await;
         assert!(health.alive(health.now(), ALIVE_WITHIN));
     }
 }

@@ -291,7 +291,7 @@ mod tests {
         let server = start().await;
         server.health.part("kafka").set(Condition::Ok);
         server.account.send_modify(|status| {
-            status.windows = vec![WindowStatus { per: Duration::from_secs(3600), calls: 1500, used: 1500, left: 0 }];
+            status.windows = vec![WindowStatus { per: Duration::from_hours(1), calls: 1500, used: 1500, left: 0 }];
             status.next_slot_in = Some(Duration::from_secs(41));
             status.paused = Some(Pause { why: "frozen by a 429".into(), remaining: None });
         });

@@ -86,7 +86,7 @@ async fn calls_need_a_token_that_is_valid_now() {
     assert_eq!(ask(&sim, ID, "Bearer made-up"), 401);
     let first = bearer(&sim);
     assert_eq!(ask(&sim, ID, &first), 200);
-    advance(Duration::from_secs(3600)).await;
+    advance(Duration::from_hours(1)).await;
     assert_eq!(ask(&sim, ID, &first), 401);
     let second = bearer(&sim);
     sim.revoke_tokens();

@@ -31,10 +31,10 @@ use crate::{
         backlog::{Backlog, Patience},
         budget::Budget,
         journal::ClaimId,
-        limit::Terms,
         outcome::{Outcome, Rejection},
         phase::Phase,
         retry::{Backoff, Breaker, ReaskPlan},
+        terms::Terms,
         time::BootTime,
     },
     observe::{
@@ -55,7 +55,6 @@ const STATUS_EVERY: Duration = Duration::from_millis(500);
 
 /// What an account must know of its configuration.
 pub struct AccountConfig {
-    pub name: Arc<str>,
     pub terms: Terms,
     pub patience: Patience,
     pub reuse_for: Duration,

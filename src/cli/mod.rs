@@ -1,0 +1,150 @@
+//! The command line: what can be asked of the program, and with which exit code it answers.
+
+mod config;
+mod lookup;
+mod print;
+mod run;
+mod signals;
+mod simulate;
+
+use std::{ffi::OsString, future::Future, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
+
+use self::print::Printer;
+use crate::{
+    config::{LogFormat, Settings},
+    ops::telemetry,
+};
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or asked to stop.
+    Done,
+    /// The command ran, and its answer is no: a check of the demo failed, an alert was not answered.
+    No,
+    /// The command line is wrong (`EX_USAGE`).
+    Usage,
+    /// A defect of the program (`EX_SOFTWARE`).
+    Internal,
+    /// The configuration is wrong, or does not work (`EX_CONFIG`).
+    Config,
+}
+
+impl Exit {
+    /// The process's exit code. 64, 70 and 78 are those of `sysexits.h`.
+    pub const fn code(self) -> i32 {
+        match self {
+            Self::Done => 0,
+            Self::No => 1,
+            Self::Usage => 64,
+            Self::Internal => 70,
+            Self::Config => 78,
+        }
+    }
+}
+
+/// Adds the related IP addresses to Microsoft Defender for Endpoint alerts, Kafka to Kafka, within the API's call limits.
+#[derive(Debug, Parser)]
+#[command(name = "alert-ips", version, about, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon: alerts from Kafka in, related IPs out
+    Run(Configured),
+    /// Ask for the related IPs of alerts, once, without Kafka
+    Lookup(lookup::LookupArgs),
+    /// Serve a simulated Defender API and sign-in that enforces its limits
+    Simulate(simulate::SimulateArgs),
+    /// Print the effective configuration and where each value comes from; secrets are left out
+    Config(config::ConfigArgs),
+}
+
+/// Where the configuration comes from.
+#[derive(Args, Clone, Debug)]
+struct Configured {
+    /// The configuration file [default: /etc/alert-ips/alert-ips.toml]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set one key, over file and environment; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = assignment)]
+    overrides: Vec<(String, String)>,
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as section.key=value")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+impl Configured {
+    /// The settings with their warnings printed, or the exit code after all problems were.
+    fn load(&self, printer: &mut Printer) -> Result<crate::config::Loaded, Exit> {
+        let loaded = Settings::load(self.config.as_deref(), &self.overrides, environment()).map_err(|problems| {
+            printer.complain(&problems.to_string());
+            Exit::Config
+        })?;
+        for warning in &loaded.warnings {
+            printer.complain(&format!("warning: {warning}"));
+        }
+        Ok(loaded)
+    }
+}
+
+/// The environment's variables that are text; no other can be a setting.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// Runs the command line `args`, the program's name first.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let mut printer = Printer::standard();
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            // A closed stdout or stderr leaves nobody to tell.
+            let _ = error.print();
+            return if help { Exit::Done } else { Exit::Usage };
+        }
+    };
+    match cli.command {
+        Command::Run(configured) => run::run(&configured, &mut printer),
+        Command::Lookup(args) => lookup::run(&args, &mut printer),
+        Command::Simulate(args) => simulate::run(&args, &mut printer),
+        Command::Config(args) => config::run(&args, &mut printer),
+    }
+}
+
+/// Runs `work` on a runtime with two workers: the work is waiting, and what must be fast is one loop each.
+fn block_on(work: impl Future<Output = Exit>) -> Exit {
+    match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => {
+            let exit = runtime.block_on(work);
+            // A blocking task that hangs (a broker that is away) must not hold up the end.
+            runtime.shutdown_background();
+            exit
+        }
+        Err(error) => {
+            Printer::standard().complain(&format!("error: the runtime can't be started: {error}"));
+            Exit::Internal
+        }
+    }
+}
+
+/// Logs to stderr as the settings say, for as long as the guard lives.
+fn log(settings: &Settings, printer: &mut Printer) -> Result<telemetry::LogGuard, Exit> {
+    let format = match settings.log.format {
+        LogFormat::Auto => telemetry::LogFormat::Auto,
+        LogFormat::Text => telemetry::LogFormat::Text,
+        LogFormat::Json => telemetry::LogFormat::Json,
+    };
+    telemetry::init(settings.log.level.as_str(), format).map_err(|error| {
+        printer.complain(&format!("error: {error}"));
+        Exit::Config
+    })
+}

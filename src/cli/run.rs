@@ -1,0 +1,73 @@
+//! `alert-ips run`: the daemon, from its first log line to its exit code.
+
+use super::{Configured, Exit, block_on, log, print::Printer, signals::StopSignals};
+use crate::{config::Settings, daemon::Daemon, dispatcher::Unfinished, ops::systemd::ServiceManager};
+
+pub(super) fn run(configured: &Configured, printer: &mut Printer) -> Exit {
+    let loaded = match configured.load(printer) {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    let _log = match log(&loaded.settings, printer) {
+        Ok(guard) => guard,
+        Err(exit) => return exit,
+    };
+    block_on(daemon(&loaded.settings))
+}
+
+async fn daemon(settings: &Settings) -> Exit {
+    // Before anything else: a signal during the start must not kill what was begun.
+    let mut signals = match StopSignals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(%error, "signals can't be received");
+            return Exit::Internal;
+        }
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        input = settings.topics.input.join(", "),
+        output = %settings.topics.output,
+        accounts = settings.accounts.len(),
+        "alert-ips starts"
+    );
+    tracing::warn!(
+        "the journal is in memory: a restart forgets what was spent of the limits, and the service may answer 429 until \
+         an hour has passed"
+    );
+    let mut daemon = match Daemon::start(settings).await {
+        Ok(daemon) => daemon,
+        Err(error) => {
+            tracing::error!(%error, "alert-ips can't start with this configuration");
+            return Exit::Config;
+        }
+    };
+    if let Some(systemd) = ServiceManager::from_environment() {
+        tokio::spawn(systemd.keep_informed(daemon.watches().clone(), daemon.health().clone()));
+    }
+    tokio::select! {
+        signal = signals.next() => tracing::info!(signal, "asked to stop; draining, at most 30 s; a second signal stops at once"),
+        () = daemon.failed() => {
+            tracing::error!("the dispatcher ended by itself, which is a defect; what was not committed is redone at the next start");
+            return Exit::Internal;
+        }
+    }
+    tokio::select! {
+        unfinished = daemon.stop() => report(unfinished),
+        signal = signals.next() => tracing::warn!(signal, "stopped at once; what was not committed is redone at the next start"),
+    }
+    Exit::Done
+}
+
+fn report(unfinished: Unfinished) {
+    if unfinished == Unfinished::default() {
+        tracing::info!("drained: every call is finished, every output acknowledged, everything settled committed");
+    } else {
+        tracing::warn!(
+            records = unfinished.records,
+            writes = unfinished.writes,
+            still_in_group = unfinished.still_in_group,
+            "stopped before everything was finished; what was not committed is redone at the next start"
+        );
+    }
+}

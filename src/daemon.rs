@@ -1,0 +1,266 @@
+//! Builds every part from the settings, starts them, and stops them in order: the only place that knows all parts.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::{JoinHandle, JoinSet},
+};
+
+use crate::{
+    clock::Clock,
+    config::{self, AccountSettings, Settings},
+    defender::{
+        account::{Account, AccountConfig, AccountHandle, Reporting as AccountReporting},
+        journal::MemoryJournal,
+        token::SignIn,
+        transport::{HttpSetupError, HttpTransport, Timeouts, Transport},
+        wire::Api,
+    },
+    dispatcher::{Dispatcher, Edge, OpenBounds, Reporting as DispatcherReporting, Unfinished},
+    domain::{
+        backlog::Patience,
+        phase::Phase,
+        retry::{Backoff, ReaskPlan},
+        terms::Terms,
+    },
+    encode::OutputFormat,
+    kafka::{
+        client::{InvalidKafkaConfig, KafkaConfig},
+        sink::{self, SinkTopics},
+        source::{self, Start, StartSourceError},
+    },
+    observe::{health::Health, metrics::Metrics, snapshot::Watches},
+    ops::admin::{self, Admin},
+    pipeline::{Accounts, Pipeline},
+};
+
+/// How long after its request to append it a claim may become a call.
+const CLAIM_TTL: Duration = Duration::from_secs(10);
+
+/// News from librdkafka that may wait for the dispatcher.
+const NOTICES: usize = 256;
+
+/// How long the accounts may take to end after the dispatcher has.
+const ACCOUNTS_WITHIN: Duration = Duration::from_secs(1);
+
+/// Why the daemon can't be started. Everything else is waited for.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Http(#[from] HttpSetupError),
+    #[error("http.ca_file: {path} can't be read: {error}")]
+    CaFile { path: String, error: std::io::Error },
+    #[error(transparent)]
+    Kafka(#[from] InvalidKafkaConfig),
+    #[error(transparent)]
+    Source(#[from] StartSourceError),
+    #[error(
+        "admin.listen: {address} can't be listened on: {error}; another program (or another alert-ips) has it: choose another address, \
+         or \"\" for none"
+    )]
+    Admin { address: std::net::SocketAddr, error: std::io::Error },
+}
+
+/// The daemon at work.
+pub struct Daemon {
+    phase: watch::Sender<Phase>,
+    watches: Watches,
+    health: Health,
+    metrics: Metrics,
+    dispatcher: JoinHandle<Unfinished>,
+    accounts: JoinSet<()>,
+    admin: Option<JoinHandle<()>>,
+}
+
+impl Daemon {
+    /// Starts all parts. Fails only for what a change of the configuration must mend.
+    pub async fn start(settings: &Settings) -> Result<Self, StartError> {
+        let connections = settings.accounts.iter().map(|account| account.max_in_flight.get() as usize).sum();
+        let transport = Arc::new(http_transport(&settings.http, connections)?);
+        let clock = Clock::machine();
+        let health = Health::new(clock.clone());
+        let metrics = Metrics::new(clock.wall(), settings.topics.input.iter().map(|topic| &**topic));
+        let (phase, phases) = watch::channel(Phase::Starting);
+
+        let mut accounts = JoinSet::new();
+        let mut handles = Vec::new();
+        for account in &settings.accounts {
+            let reporting = AccountReporting {
+                metrics: metrics.account(&account.name),
+                health: health.part(&format!("account {}", account.name)),
+                pulse: health.pulse(&format!("account {}", account.name)),
+            };
+            let (task, handle) = build_account(settings, account, transport.clone(), &clock, reporting);
+            accounts.spawn(task.run(phases.clone()));
+            handles.push((account, handle));
+        }
+        let watches = Watches::new(
+            phases.clone(),
+            handles.iter().map(|(account, handle)| (account.name.clone(), handle.status())),
+        );
+
+        let pipeline = Pipeline {
+            accounts: Accounts::new(
+                handles.into_iter().map(|(account, handle)| (account.tenant_id.to_string(), handle)),
+            ),
+            format: OutputFormat::from(settings.output.format),
+            max_age: settings.input.max_age,
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        };
+        let reporting = DispatcherReporting {
+            metrics: metrics.clone(),
+            input: health.part("kafka input"),
+            output: health.part("kafka output"),
+            pulse: health.pulse("dispatcher"),
+        };
+        reporting.output.set(crate::observe::health::Condition::Ok);
+        let edge = kafka_edge(settings)?;
+        let bounds = OpenBounds { records: settings.input.max_open_records, bytes: settings.input.max_open_bytes };
+        let dispatcher = Dispatcher::new(Arc::new(pipeline), edge, reporting, bounds, clock);
+        let dispatcher = tokio::spawn(dispatcher.run(phases));
+
+        let served = Admin { health: health.clone(), metrics: metrics.clone(), watches: watches.clone() };
+        let admin = serve_admin(settings, served, &phase).await?;
+        phase.send_replace(Phase::Running);
+        Ok(Self { phase, watches, health, metrics, dispatcher, accounts, admin })
+    }
+
+    /// Where the present state can be read.
+    pub fn watches(&self) -> &Watches {
+        &self.watches
+    }
+
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Ends only if the dispatcher ends by itself, which is a defect.
+    pub async fn failed(&mut self) {
+        let _ = (&mut self.dispatcher).await;
+    }
+
+    /// Drains: no new calls, calls on the wire finish, outputs are acknowledged, the last commit is made. At most 30 s.
+    pub async fn stop(mut self) -> Unfinished {
+        self.phase.send_replace(Phase::Draining);
+        let unfinished = (&mut self.dispatcher).await.unwrap_or_default();
+        // Accounts end by themselves with their last call; one that takes longer has nobody left to answer.
+        let ended = async { while self.accounts.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(ACCOUNTS_WITHIN, ended).await;
+        self.phase.send_replace(Phase::Stopped);
+        if let Some(admin) = self.admin {
+            let _ = tokio::time::timeout(ACCOUNTS_WITHIN, admin).await;
+        }
+        unfinished
+    }
+}
+
+/// The client for sign-in and API. `connections`: calls that may be on the wire at the same time.
+pub fn http_transport(http: &config::Http, connections: usize) -> Result<HttpTransport, StartError> {
+    let ca_file = http.ca_file.as_ref().map(|path| {
+        std::fs::read(path).map_err(|error| StartError::CaFile { path: path.display().to_string(), error })
+    });
+    let ca_pem = ca_file.transpose()?;
+    let timeouts = Timeouts { connect: http.connect_timeout, head: http.head_timeout, total: http.total_timeout };
+    Ok(HttpTransport::new(timeouts, http.proxy.as_ref(), ca_pem.as_deref(), connections)?)
+}
+
+/// An account over a journal in memory.
+pub fn build_account<T: Transport>(
+    settings: &Settings,
+    account: &AccountSettings,
+    transport: Arc<T>,
+    clock: &Clock,
+    reporting: AccountReporting,
+) -> (Account<MemoryJournal, T>, AccountHandle) {
+    let secret = account.client_secret.clone();
+    let config = AccountConfig {
+        terms: Terms {
+            limits: account.limits.clone(),
+            share: account.share,
+            reserve: settings.priority.reserve,
+            max_in_flight: account.max_in_flight.get(),
+            claim_ttl: CLAIM_TTL,
+            call_timeout: settings.http.total_timeout,
+        },
+        patience: Patience::new(|severity| settings.priority.patience.of(severity)),
+        reuse_for: settings.reuse.reuse_for,
+        max_answers: settings.reuse.max_answers,
+        reask: ReaskPlan { after: settings.not_found.reask_after.clone(), young_for: settings.not_found.young_for },
+        backoff: Backoff { first: settings.retry.first, longest: settings.retry.longest },
+        poison_after: settings.retry.poison_after,
+        bad_response_attempts: settings.retry.bad_response_attempts.get(),
+        api: Api::new(&account.api_url),
+        sign_in: SignIn::new(&account.authority_url, &account.tenant_id, &account.client_id, &account.scope),
+        secret: Box::new(move || secret.read().map_err(|error| error.to_string())),
+    };
+    let journal = MemoryJournal::new(clock.clone());
+    Account::new(config, clock.clone(), journal, transport, reporting, rand::random())
+}
+
+/// How the settings address Kafka.
+pub fn kafka_config(settings: &Settings) -> KafkaConfig {
+    let properties = settings.kafka.properties.iter();
+    KafkaConfig {
+        bootstrap_servers: settings.kafka.bootstrap_servers.clone(),
+        group_id: settings.kafka.group_id.clone(),
+        properties: properties.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        client_id: format!("alert-ips-{}", settings.instance.name),
+    }
+}
+
+fn kafka_edge(settings: &Settings) -> Result<Edge, StartError> {
+    let config = kafka_config(settings);
+    let (notify, notices) = mpsc::channel(NOTICES);
+    let topics = SinkTopics {
+        output: settings.topics.output.to_string(),
+        dead_letters: settings.topics.dead_letters.to_string(),
+    };
+    let (sink, acks) = sink::start(&config, topics, notify.clone())?;
+    let input: Vec<_> = settings.topics.input.iter().map(ToString::to_string).collect();
+    let (source, events) = source::start(&config, &input, Start::from(settings.input.start), notify)?;
+    Ok(Edge { source, events, sink, acks, notices })
+}
+
+async fn serve_admin(
+    settings: &Settings,
+    served: Admin,
+    phase: &watch::Sender<Phase>,
+) -> Result<Option<JoinHandle<()>>, StartError> {
+    let Some(address) = settings.admin.listen else { return Ok(None) };
+    let listener = TcpListener::bind(address).await.map_err(|error| StartError::Admin { address, error })?;
+    let mut stopped = phase.subscribe();
+    let stopped = async move {
+        let _ = stopped.wait_for(|phase| *phase == Phase::Stopped).await;
+    };
+    let listen = address.to_string();
+    Ok(Some(tokio::spawn(async move {
+        if let Err(error) = admin::serve(listener, &listen, served, stopped).await {
+            tracing::error!(%error, "the admin server ended");
+        }
+    })))
+}
+
+impl From<config::OutputFormat> for OutputFormat {
+    fn from(format: config::OutputFormat) -> Self {
+        match format {
+            config::OutputFormat::Json => Self::Json,
+        }
+    }
+}
+
+impl From<config::Start> for Start {
+    fn from(start: config::Start) -> Self {
+        match start {
+            config::Start::Earliest => Self::Earliest,
+            config::Start::Latest => Self::Latest,
+            config::Start::At(time) => Self::At(time),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The end: nothing new is read, what runs finishes, outputs are acknowledged, the last commit is made, the group is left.
+
+use std::time::Duration;
+
+use super::{Dispatcher, Unfinished};
+use crate::kafka::source::SourceEvent;
+
+/// How long calls on the wire and writes may still take.
+const FINISH_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long the last commit and leaving the group may take.
+const LEAVE_WITHIN: Duration = Duration::from_secs(8);
+
+impl Dispatcher {
+    pub(super) async fn drain(mut self) -> Unfinished {
+        // Records still on their way are left unread, so they stay uncommitted.
+        self.draining = true;
+        self.edge.source.pause();
+        let finished = tokio::time::timeout(FINISH_WITHIN, async {
+            while !(self.running.is_empty() && self.writes.is_empty()) {
+                self.turn().await;
+            }
+        });
+        // What is not finished by then is redone after the next start.
+        let _ = finished.await;
+        let (records, writes) = (self.running.len(), self.writes.len());
+        self.commit();
+        self.edge.source.stop();
+        let left = tokio::time::timeout(LEAVE_WITHIN, self.leave()).await.is_ok();
+        self.reporting.pulse.finish();
+        Unfinished { records, writes, still_in_group: !left }
+    }
+
+    async fn leave(&mut self) {
+        while let Some(event) = self.edge.events.recv().await {
+            match event {
+                SourceEvent::Stopped => return,
+                event => self.take(event),
+            }
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The owner of everything about offsets: admits records, settles them, commits, and answers rebalances.
+//!
+//! One loop, which never blocks and never waits for one thing alone. A record is open from its arrival until all that it
+//! led to is acknowledged; only then is its offset settled, and only what is settled is committed.
+
+mod drain;
+mod partitions;
+mod window;
+mod writes;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::{JoinError, JoinSet},
+    time::MissedTickBehavior,
+};
+
+use self::{
+    partitions::Partitions,
+    window::{Flow, Window},
+    writes::{Trouble, Writes},
+};
+use crate::{
+    clock::Clock,
+    defender::account::LetGo,
+    domain::{
+        outcome::{Reason, Rejection},
+        phase::Phase,
+        record::{Partition, Receipt, Record},
+    },
+    kafka::{
+        notice::{Client, News, Notice},
+        sink::{Ack, Sink, WriteFailed, WriteId},
+        source::{SourceEvent, SourceHandle},
+    },
+    observe::{
+        health::{Condition, Pulse, Reporter},
+        metrics::Metrics,
+    },
+    pipeline::{Pipeline, Processed, Write, Written, dead_letter},
+};
+
+/// How often what is settled is committed.
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
+
+/// Most events of one kind taken in one turn of the loop.
+const BATCH: usize = 1024;
+
+/// A record larger than this is cut when its dead letter is refused as too large.
+const DEAD_LETTER_FLOOR: usize = 4096;
+
+/// Names a record between its arrival and its settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct RecordId(u64);
+
+/// How many records may be open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenBounds {
+    pub records: usize,
+    pub bytes: usize,
+}
+
+/// The ends of the edge to Kafka.
+pub struct Edge {
+    pub source: SourceHandle,
+    pub events: mpsc::Receiver<SourceEvent>,
+    pub sink: Sink,
+    pub acks: mpsc::Receiver<Ack>,
+    pub notices: mpsc::Receiver<Notice>,
+}
+
+/// What the dispatcher reports into.
+pub struct Reporting {
+    pub metrics: Metrics,
+    pub input: Reporter,
+    pub output: Reporter,
+    pub pulse: Pulse,
+}
+
+/// What was not finished when the time to drain was over; it is redone after the next start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unfinished {
+    pub records: usize,
+    pub writes: usize,
+    /// Whether the last commit was made and the group left.
+    pub still_in_group: bool,
+}
+
+/// Reads from Kafka, lets every record live, writes what it returns, and commits what is settled.
+pub struct Dispatcher {
+    clock: Clock,
+    pipeline: Arc<Pipeline>,
+    edge: Edge,
+    reporting: Reporting,
+    partitions: Partitions,
+    running: JoinSet<Ended>,
+    /// Decided records that wait for their writes.
+    decided: HashMap<RecordId, Decided>,
+    last_record: RecordId,
+    writes: Writes,
+    window: Window,
+    draining: bool,
+}
+
+/// The end of one record's life in the pipeline.
+struct Ended {
+    receipt: Receipt,
+    bytes: usize,
+    /// `None` where the partition was given up meanwhile.
+    result: Option<Result<Processed, LetGo>>,
+}
+
+struct Decided {
+    record: Record,
+    bytes: usize,
+    writes_left: usize,
+}
+
+impl Dispatcher {
+    pub fn new(pipeline: Arc<Pipeline>, edge: Edge, reporting: Reporting, bounds: OpenBounds, clock: Clock) -> Self {
+        Self {
+            clock,
+            pipeline,
+            edge,
+            reporting,
+            partitions: Partitions::default(),
+            running: JoinSet::new(),
+            decided: HashMap::new(),
+            last_record: RecordId(0),
+            writes: Writes::default(),
+            window: Window::new(bounds.records, bounds.bytes),
+            draining: false,
+        }
+    }
+
+    /// Runs until the phase is draining, then drains. Returns what could not be finished in time.
+    pub async fn run(mut self, mut phase: watch::Receiver<Phase>) -> Unfinished {
+        self.reporting.input.set(Condition::Starting("joining the consumer group".to_owned()));
+        let mut commit = tokio::time::interval(COMMIT_EVERY);
+        commit.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.turn() => {}
+                _ = commit.tick() => self.commit(),
+                changed = phase.wait_for(|phase| *phase >= Phase::Draining) => {
+                    drop(changed);
+                    break;
+                }
+            }
+        }
+        self.drain().await
+    }
+
+    /// Takes whatever comes first, and what follows from it at once. Cancel safe: nothing is lost at the await.
+    async fn turn(&mut self) {
+        let now = self.clock.boot();
+        self.reporting.pulse.beat(now);
+        self.send_writes();
+        match self.window.flow() {
+            Some(Flow::Pause) => self.edge.source.pause(),
+            Some(Flow::Resume) => self.edge.source.resume(),
+            None => {}
+        }
+        let again = self.writes.next_round().map(|due| due.saturating_since(now));
+        let mut acks = Vec::new();
+        tokio::select! {
+            Some(event) = self.edge.events.recv() => self.take(event),
+            _ = self.edge.acks.recv_many(&mut acks, BATCH) => acks.into_iter().for_each(|ack| self.acknowledged(ack)),
+            Some(ended) = self.running.join_next() => {
+                self.ended(ended);
+                for _ in 1..BATCH {
+                    let Some(ended) = self.running.try_join_next() else { break };
+                    self.ended(ended);
+                }
+            }
+            Some(notice) = self.edge.notices.recv() => self.noticed(notice),
+            () = pause(again) => {}
+        }
+    }
+
+    fn take(&mut self, event: SourceEvent) {
+        match event {
+            SourceEvent::Records(_) if self.draining => {}
+            SourceEvent::Records(records) => records.into_iter().for_each(|record| self.admit(record)),
+            SourceEvent::Assigned { partitions, epoch } => {
+                tracing::info!(partitions = %listed(&partitions), "partitions assigned");
+                self.partitions.assign(partitions, epoch);
+                self.reporting.input.set(Condition::Ok);
+            }
+            SourceEvent::Revoked { partitions, lost, settled } => {
+                tracing::info!(partitions = %listed(&partitions), lost, "partitions given up");
+                for partition in &partitions {
+                    self.reporting.metrics.partition_given_up(partition);
+                }
+                settled.settle(self.partitions.give_up(&partitions));
+            }
+            SourceEvent::Committed { result: Err(error) } => {
+                tracing::warn!(%error, "a commit failed; what is settled is committed again in a second");
+                self.partitions.commit_again();
+            }
+            SourceEvent::Committed { result: Ok(_) } | SourceEvent::Stopped => {}
+        }
+    }
+
+    /// Opens a record and starts its life.
+    fn admit(&mut self, record: Record) {
+        let Some(given_up) = self.partitions.open(&record.receipt) else { return };
+        self.reporting.metrics.record_consumed(&record.receipt.partition.topic);
+        let bytes = size_of::<Record>() + record.held_bytes();
+        self.window.take(bytes);
+        let pipeline = self.pipeline.clone();
+        self.running.spawn(async move {
+            let receipt = record.receipt.clone();
+            let result = given_up.run_until_cancelled(pipeline.process(record)).await;
+            Ended { receipt, bytes, result }
+        });
+    }
+
+    fn ended(&mut self, ended: Result<Ended, JoinError>) {
+        let Ended { receipt, bytes, result } = match ended {
+            Ok(ended) => ended,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        let Some(Ok(Processed { record, writes })) = result.filter(|_| self.partitions.is_current(&receipt)) else {
+            return self.window.release(bytes);
+        };
+        if writes.is_empty() {
+            return self.settle(&receipt, bytes);
+        }
+        self.last_record = RecordId(self.last_record.0 + 1);
+        self.decided.insert(self.last_record, Decided { record, bytes, writes_left: writes.len() });
+        for write in writes {
+            self.reporting.metrics.record_produced(write.outgoing.to);
+            self.writes.push(self.last_record, write);
+        }
+    }
+
+    fn settle(&mut self, receipt: &Receipt, bytes: usize) {
+        self.partitions.settle(receipt);
+        self.window.release(bytes);
+    }
+
+    fn acknowledged(&mut self, ack: Ack) {
+        match ack.result {
+            Ok(()) => self.written(ack.write),
+            Err(failed) => self.failed(ack.write, &failed),
+        }
+    }
+
+    fn failed(&mut self, write: WriteId, failed: &WriteFailed) {
+        match failed {
+            WriteFailed::TooLarge { bytes } => return self.replace_too_large(write, *bytes),
+            WriteFailed::Denied(words) | WriteFailed::TopicMissing(words) => {
+                self.reporting.output.set(Condition::Waiting(words.clone()));
+            }
+            WriteFailed::Retriable(_) => {}
+        }
+        self.writes.again(write, self.clock.boot());
+    }
+
+    fn written(&mut self, id: WriteId) {
+        let Some((record, write)) = self.writes.take(id) else { return };
+        self.reporting.output.set(Condition::Ok);
+        self.count(&write);
+        let Some(decided) = self.decided.get_mut(&record) else { return };
+        decided.writes_left -= 1;
+        if decided.writes_left == 0
+            && let Some(Decided { record, bytes, .. }) = self.decided.remove(&record)
+        {
+            self.settle(&record.receipt, bytes);
+        }
+    }
+
+    fn count(&self, write: &Write) {
+        let metrics = &self.reporting.metrics;
+        metrics.record_acknowledged(write.outgoing.to);
+        match &write.what {
+            Written::Outcome { severity, since } => {
+                let took = self.clock.wall().duration_since(*since);
+                metrics.output_after(*severity, Duration::try_from(took).unwrap_or_default());
+            }
+            Written::DeadLetter(rejection) => metrics.dead_lettered(rejection.reason),
+        }
+    }
+
+    /// A write the broker will never take: an outcome becomes a dead letter, a dead letter a shorter one.
+    fn replace_too_large(&mut self, id: WriteId, bytes: usize) {
+        let Some((record, write)) = self.writes.take(id) else { return };
+        let Some(decided) = self.decided.get(&record) else { return };
+        let (rejection, limit) = match write.what {
+            Written::Outcome { .. } => {
+                let detail = format!(
+                    "the output record has {bytes} bytes, more than the broker takes: raise max.message.bytes of the \
+                     output topic and message.max.bytes in [kafka.properties], then replay it"
+                );
+                (Rejection { reason: Reason::TooLarge, detail }, usize::MAX)
+            }
+            Written::DeadLetter(rejection) => {
+                let record = &decided.record.receipt;
+                tracing::warn!(%record, bytes, "the broker takes no dead letter of this size; it is cut");
+                (rejection, (bytes / 2).max(DEAD_LETTER_FLOOR))
+            }
+        };
+        let write = dead_letter(decided.record.clone(), rejection, self.clock.wall(), limit);
+        self.writes.push(record, write);
+    }
+
+    fn send_writes(&mut self) {
+        while let Some(trouble) = self.writes.send(&self.edge.sink, self.clock.boot()) {
+            match trouble {
+                Trouble::Failed(write, failed) => self.failed(write, &failed),
+                Trouble::Broken(words) => {
+                    self.reporting.output.set(Condition::Waiting(words));
+                    if let Err(error) = self.edge.sink.rebuild() {
+                        tracing::error!(%error, "the producer can't be made anew; it is tried again in a second");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn noticed(&mut self, notice: Notice) {
+        let part = match notice.from {
+            Client::Source => &self.reporting.input,
+            Client::Sink | Client::Admin => &self.reporting.output,
+        };
+        match notice.news {
+            News::Trouble(trouble) => part.set(Condition::Waiting(trouble.words().to_owned())),
+            News::Working => part.set(Condition::Ok),
+            News::Offsets(offsets) => {
+                for (partition, lag) in self.partitions.lags(&offsets) {
+                    self.reporting.metrics.lag(&partition, lag);
+                }
+            }
+        }
+    }
+
+    /// Commits what was settled since the last commit.
+    fn commit(&mut self) {
+        let points = self.partitions.due();
+        if !points.is_empty() {
+            self.edge.source.commit(points);
+        }
+    }
+}
+
+async fn pause(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn listed(partitions: &[Partition]) -> String {
+    let names: Vec<_> = partitions.iter().map(Partition::to_string).collect();
+    names.join(", ")
+}
