@@ -3,23 +3,31 @@
 //! The form of 2019 has no `aadTenantId`. Whatever has an `id` and one of the resource's own members is read as one, so
 //! that a pipeline may have cut the rest.
 
-use super::{Object, Reading, Rejection};
+use super::{Fields, Reading, Rejection, Shape};
 use crate::domain::alert::Alert;
 
-/// Members that make an object with an `id` an alert resource.
-const OWN: [&str; 5] = ["alertCreationTime", "lastUpdateTime", "severity", "machineId", "aadTenantId"];
+pub(super) const SHAPE: Shape =
+    Shape { name: "an alert resource", pointers: &[ID, MACHINE, TENANT, SEVERITY, UPDATED, CREATED], read };
 
-pub(super) fn read<'a>(object: &Object<'a>) -> Result<Option<Reading<'a>>, Rejection> {
-    let unmistakable = object.has("alertCreationTime") && object.has("machineId");
-    let recognisable = object.has("id") && OWN.into_iter().any(|name| object.has(name));
-    if !(unmistakable || recognisable) {
+const ID: &str = "/id";
+const MACHINE: &str = "/machineId";
+const TENANT: &str = "/aadTenantId";
+const SEVERITY: &str = "/severity";
+const UPDATED: &str = "/lastUpdateTime";
+const CREATED: &str = "/alertCreationTime";
+
+fn read(object: &Fields<'_>) -> Result<Option<Reading>, Rejection> {
+    let has = |pointer| object.has(pointer);
+    let unmistakable = has(CREATED) && has(MACHINE);
+    let likely = has(ID) && [CREATED, UPDATED, SEVERITY, MACHINE, TENANT].into_iter().any(has);
+    if !(unmistakable || likely) {
         return Ok(None);
     }
     Ok(Some(Reading::Alert(Alert {
-        id: object.alert_id("id")?,
-        tenant: object.tenant("aadTenantId")?,
-        severity: object.severity("severity")?,
-        updated: object.time("lastUpdateTime")?,
-        created: object.time("alertCreationTime")?,
+        id: object.alert_id(ID)?,
+        tenant: object.tenant(TENANT)?,
+        severity: object.severity(SEVERITY)?,
+        updated: object.time(UPDATED)?,
+        created: object.time(CREATED)?,
     })))
 }

@@ -1,21 +1,19 @@
 //! From the bytes of one Kafka message to the alerts in it.
 //!
-//! A message holds no, one or many alerts. [`decode`] reads it once: `walk` steps through the containers and hands each
-//! object to the [`SHAPES`] in turn; the first that knows it reads it. A shape is one file with one function and one
-//! line in that table. Objects are read shallowly (`object`): a member is parsed only if a shape asks for it, so what
-//! the daemon has no use for, most of an alert, is skipped without being stored.
+//! A message holds no, one or many alerts. [`decode`] parses it once, from end to end: `list` enters the containers,
+//! `fields` captures of each object what any of the `SHAPES` may want to know, the first shape that knows the object
+//! reads it, and `walk` gathers the results. A shape is one file, which names the JSON pointers it reads, and one line
+//! in that table.
 
 mod bare_id;
-mod container;
 mod defender_alert;
-mod object;
+mod fields;
+mod list;
 mod streaming;
 mod syntax;
 mod walk;
 
-use serde_json::value::RawValue;
-
-use self::{object::Object, walk::Walk};
+use self::{fields::Fields, walk::Walk};
 use crate::domain::{
     alert::Alert,
     outcome::{Reason, Rejection, Skip},
@@ -61,37 +59,32 @@ pub fn decode(payload: Option<&[u8]>) -> Decoded {
         return Decoded { skips: vec![Skip::Tombstone], ..Decoded::default() };
     };
     syntax::checked_text(payload)
-        .and_then(|text| Walk::new(text).run())
+        .and_then(Walk::through)
         .unwrap_or_else(|rejection| Decoded { rejection: Some(rejection), ..Decoded::default() })
 }
 
 /// The known shapes, asked in this order. A new one is a file and a line here.
-const SHAPES: [Shape; 4] = [
-    Shape { name: "a list (`records` or `value`)", read: container::read },
-    Shape { name: "a streaming row", read: streaming::read },
-    Shape { name: "an alert resource", read: defender_alert::read },
-    Shape { name: "a bare id", read: bare_id::read },
-];
+static SHAPES: [Shape; 3] = [streaming::SHAPE, defender_alert::SHAPE, bare_id::SHAPE];
 
-/// One shape of input.
+/// One shape of an object that is about an alert.
 struct Shape {
     /// In words, for the rejection of what is none of them.
     name: &'static str,
+    /// The JSON pointers that `read` may ask for; nothing else is captured.
+    pointers: &'static [&'static str],
     /// `Ok(None)`: not this shape. `Err`: this shape, but this item can't be used.
-    read: for<'a> fn(&Object<'a>) -> Result<Option<Reading<'a>>, Rejection>,
+    read: fn(&Fields<'_>) -> Result<Option<Reading>, Rejection>,
 }
 
 /// What a shape makes of an object.
-enum Reading<'a> {
+enum Reading {
     Alert(Alert),
     Skip(Skip),
-    /// The object only wraps this array of items.
-    Items(&'a RawValue),
 }
 
 /// The rejection of an object that no shape knows.
-fn unknown_shape(object: &Object<'_>) -> Rejection {
-    let known = SHAPES.map(|shape| shape.name).join(", ");
+fn unknown_shape(object: &Fields<'_>) -> Rejection {
+    let known = SHAPES.each_ref().map(|shape| shape.name).join(", ");
     Rejection { reason: Reason::UnknownShape, detail: format!("{object} is none of the known shapes: {known}") }
 }
 

@@ -56,9 +56,8 @@ fn only_rejection(payload: &[u8]) -> Rejection {
     decoded.rejection.unwrap()
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "compared with optional times")]
-fn time(text: &str) -> Option<jiff::Timestamp> {
-    Some(text.parse().unwrap())
+fn time(text: &str) -> jiff::Timestamp {
+    text.parse().unwrap()
 }
 
 mod shapes {
@@ -70,8 +69,8 @@ mod shapes {
             id: AlertId::parse(ID).unwrap(),
             tenant: Some(TENANT.into()),
             severity: Severity::Medium,
-            updated: time("2021-05-06T01:02:03.7733333Z"),
-            created: time("2021-05-05T10:12:48.0560813Z"),
+            updated: Some(time("2021-05-06T01:02:03.7733333Z")),
+            created: Some(time("2021-05-05T10:12:48.0560813Z")),
         };
         assert_eq!(only_alert(RESOURCE), expected);
     }
@@ -82,8 +81,8 @@ mod shapes {
             id: AlertId::parse("636688558380765161_2136280442").unwrap(),
             tenant: None,
             severity: Severity::Low,
-            updated: time("2018-08-03T18:37:19Z"),
-            created: time("2018-08-03T18:37:18.6385143Z"),
+            updated: Some(time("2018-08-03T18:37:19Z")),
+            created: Some(time("2018-08-03T18:37:18.6385143Z")),
         };
         assert_eq!(only_alert(RESOURCE_2019), expected);
     }
@@ -148,7 +147,7 @@ mod shapes {
     fn streaming_row_whose_id_tells_no_time_was_created_when_it_was_received() {
         let id = "daefa1828b-dd4e-405c-8a3b-aa28596830dd_1";
         let alert = only_alert(&row("AlertEvidence", &format!(r#"{{"AlertId":"{id}"}}"#)));
-        assert_eq!((alert.created, alert.severity), (time("2021-05-05T10:12:50.79Z"), Severity::Unspecified));
+        assert_eq!((alert.created, alert.severity), (Some(time("2021-05-05T10:12:50.79Z")), Severity::Unspecified));
     }
 
     #[test]
@@ -216,8 +215,8 @@ mod merging {
         assert_eq!(ids(&decoded), [(0, "other"), (1, "a")]);
         let alert = &decoded.alerts[1].alert;
         assert_eq!(alert.severity, Severity::High);
-        assert_eq!(alert.updated, time("2026-01-03T00:00:00Z"));
-        assert_eq!(alert.created, time("2026-01-01T00:00:01Z"));
+        assert_eq!(alert.updated, Some(time("2026-01-03T00:00:00Z")));
+        assert_eq!(alert.created, Some(time("2026-01-01T00:00:01Z")));
     }
 
     #[rstest]
@@ -256,7 +255,7 @@ mod rejections {
     #[case::nul(b"\0{\"id\":\"a\"}", "not JSON at byte 0: expected value")]
     #[case::nul_in_text(
         b"{\"id\":\"a\0\"}",
-        "not JSON at byte 7: control character (\\u0000-\\u001F) found while parsing a string"
+        "not JSON at byte 8: control character (\\u0000-\\u001F) found while parsing a string"
     )]
     #[case::raw_tab_in_skipped_text(
         b"{\"id\":\"a\",\"x\":\"\t\"}",
@@ -266,20 +265,26 @@ mod rejections {
         br#"{"records":[{"id":"a"},{"\ud800":1}]}"#,
         "not JSON at byte 31: unexpected end of hex escape"
     )]
+    #[case::lone_surrogate_as_id(br#"{"id":"\ud800"}"#, "not JSON at byte 13: unexpected end of hex escape")]
     fn what_is_not_json_is_rejected_whole_with_its_position(#[case] payload: &[u8], #[case] detail: &str) {
         let rejection = only_rejection(payload);
         assert_eq!((rejection.reason, rejection.detail.as_str()), (Reason::NotJson, detail));
     }
 
     #[rstest]
-    #[case::arrays("[".repeat(200_000))]
-    #[case::closed_arrays(format!("{}{}", "[".repeat(200_000), "]".repeat(200_000)))]
-    #[case::objects(r#"{"a":"#.repeat(200_000))]
-    #[case::in_a_skipped_member(format!(r#"{{"id":"a","x":{}1{}}}"#, "[".repeat(200_000), "]".repeat(200_000)))]
-    fn a_nesting_of_200_000_is_rejected(#[case] payload: String) {
-        let rejection = only_rejection(payload.as_bytes());
-        assert_eq!(rejection.reason, Reason::NotJson);
-        assert!(rejection.detail.ends_with("nested more than 128 deep"), "{}", rejection.detail);
+    #[case::arrays("[".repeat(200_000), Reason::NotJson)]
+    #[case::closed_arrays(nested(200_000), Reason::UnknownShape)]
+    #[case::objects(r#"{"a":"#.repeat(200_000), Reason::NotJson)]
+    #[case::closed_objects(format!("{}1{}", r#"{"a":"#.repeat(200_000), "}".repeat(200_000)), Reason::NotJson)]
+    #[case::in_a_skipped_member(format!(r#"{{"id":"a","x":{}}}"#, nested(200_000)), Reason::NotJson)]
+    #[case::in_place_of_the_id(format!(r#"{{"id":{}}}"#, nested(200_000)), Reason::NotJson)]
+    #[case::in_an_envelope(format!(r#"{{"records":[{{"id":"a","x":{}}}]}}"#, nested(200_000)), Reason::NotJson)]
+    fn a_nesting_of_200_000_is_rejected(#[case] payload: String, #[case] reason: Reason) {
+        assert_eq!(only_rejection(payload.as_bytes()).reason, reason);
+    }
+
+    fn nested(depth: usize) -> String {
+        format!("{}{}", "[".repeat(depth), "]".repeat(depth))
     }
 
     #[rstest]
@@ -292,13 +297,12 @@ mod rejections {
     }
 
     #[rstest]
-    #[case::null("null", "item 0: `id` is null, not text")]
-    #[case::number("17", "item 0: `id` is a number, not text")]
-    #[case::negative_number("-1e5", "item 0: `id` is a number, not text")]
-    #[case::array(r#"["a"]"#, "item 0: `id` is an array, not text")]
-    #[case::object(r#"{"id":"a"}"#, "item 0: `id` is an object, not text")]
-    #[case::boolean("true", "item 0: `id` is a boolean, not text")]
-    #[case::lone_surrogate(r#""\ud800""#, "item 0: `id` is text with a broken escape, not text")]
+    #[case::null("null", "item 0: `/id` is null, not text")]
+    #[case::number("17", "item 0: `/id` is a number, not text")]
+    #[case::negative_number("-1e5", "item 0: `/id` is a number, not text")]
+    #[case::array(r#"["a"]"#, "item 0: `/id` is an array, not text")]
+    #[case::object(r#"{"id":"a"}"#, "item 0: `/id` is an object, not text")]
+    #[case::boolean("true", "item 0: `/id` is a boolean, not text")]
     #[case::empty(r#""""#, "item 0: the alert id is empty")]
     fn ids_that_are_none_are_rejected(#[case] id: &str, #[case] detail: &str) {
         let rejection = only_rejection(format!(r#"{{"id":{id}}}"#).as_bytes());
@@ -306,10 +310,10 @@ mod rejections {
     }
 
     #[rstest]
-    #[case::resource(r#"{"machineId":"m","alertCreationTime":"2026-01-01T00:00:00Z"}"#.to_owned(), "`id` is missing")]
-    #[case::row(row("AlertInfo", r#"{"Severity":"High"}"#), "`AlertId` is missing")]
-    #[case::row_without_properties(row("AlertEvidence", "null"), "`AlertId` is missing")]
-    #[case::row_with_a_null_id(row("AlertInfo", r#"{"AlertId":null}"#), "`AlertId` is null, not text")]
+    #[case::resource(r#"{"machineId":"m","alertCreationTime":"2026-01-01T00:00:00Z"}"#.to_owned(), "`/id` is missing")]
+    #[case::row(row("AlertInfo", r#"{"Severity":"High"}"#), "`/properties/AlertId` is missing")]
+    #[case::row_without_properties(row("AlertEvidence", "null"), "`/properties/AlertId` is missing")]
+    #[case::row_with_a_null_id(row("AlertInfo", r#"{"AlertId":null}"#), "`/properties/AlertId` is null, not text")]
     fn missing_ids_are_rejected(#[case] payload: String, #[case] detail: &str) {
         let rejection = only_rejection(payload.as_bytes());
         assert_eq!((rejection.reason, rejection.detail), (Reason::InvalidAlertId, format!("item 0: {detail}")));
@@ -352,7 +356,10 @@ mod rejections {
     #[case::escaped_id(r#"{"id":"a","\u0069d":"b"}"#, Reason::InvalidAlertId)]
     #[case::severity(r#"{"id":"a","severity":"High","severity":"Low"}"#, Reason::UnknownShape)]
     #[case::tenant(r#"{"id":"a","aadTenantId":"x","aadTenantId":"y"}"#, Reason::UnknownShape)]
-    #[case::records(r#"{"records":[{"id":"a"}],"records":[]}"#, Reason::UnknownShape)]
+    #[case::properties(
+        r#"{"properties":{},"category":"AdvancedHunting-AlertInfo","properties":{}}"#,
+        Reason::UnknownShape
+    )]
     #[case::category(r#"{"category":"AdvancedHunting-AlertInfo","category":"x"}"#, Reason::UnknownShape)]
     fn duplicate_names_that_decide_are_rejected(#[case] payload: &str, #[case] reason: Reason) {
         let rejection = only_rejection(payload.as_bytes());
@@ -375,19 +382,18 @@ mod rejections {
     #[case::text(r#""da637551227677560813_-961444813""#, "text is no alert")]
     #[case::null("null", "null is no alert")]
     #[case::boolean("true", "a boolean is no alert")]
-    #[case::list_with_an_id(r#"{"id":"a","value":[]}"#, "a list with `id` beside it")]
-    #[case::two_lists(r#"{"records":[],"value":[]}"#, "a list with `value` beside it")]
+    #[case::list_with_an_id(r#"{"id":"a","value":[]}"#, "`id`, `value` holds a list and is an alert itself")]
+    #[case::row_with_a_list(
+        r#"{"category":"AdvancedHunting-AlertInfo","properties":{"AlertId":"a"},"value":[]}"#,
+        "holds a list and is an alert itself"
+    )]
+    #[case::the_same_list_twice(r#"{"records":[{"id":"a"}],"records":[]}"#, "holds more than one list")]
+    #[case::two_lists(r#"{"records":[],"value":[]}"#, "holds more than one list")]
     #[case::lists_in_lists("[[[[[]]]]]", "nested more than 4 deep")]
     fn unknown_shapes_are_rejected(#[case] payload: &str, #[case] words: &str) {
         let rejection = only_rejection(payload.as_bytes());
         assert_eq!(rejection.reason, Reason::UnknownShape);
         assert!(rejection.detail.contains(words), "{}", rejection.detail);
-    }
-
-    #[test]
-    fn an_object_with_too_many_members_is_rejected() {
-        let payload = format!(r#"{{"id":"a"{}}}"#, r#","x":1"#.repeat(2_000_000));
-        assert_eq!(only_rejection(payload.as_bytes()).reason, Reason::UnknownShape);
     }
 
     #[test]
@@ -412,7 +418,7 @@ mod rejections {
         let expected = "5 of 8 items can't be used: item 1: a number is no alert; \
                         item 2: the alert id has a character at byte 0 that is none of A-Z a-z 0-9 _ -; \
                         item 5: an object without members is none of the known shapes: \
-                        a list (`records` or `value`), a streaming row, an alert resource, a bare id; and 2 more";
+                        a streaming row, an alert resource, a bare id; and 2 more";
         assert_eq!(rejection.detail, expected);
     }
 }

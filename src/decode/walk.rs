@@ -1,124 +1,83 @@
-//! The way through one message: containers are entered, objects go to the shapes, results are gathered.
-//!
-//! Everything streams: an array's items are read one after the other and none is kept.
+//! What the way through one message gathers: alerts, merged by id, skips, and the items that can't be used.
 
-use std::{collections::HashMap, fmt};
+use std::collections::HashMap;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Error};
 
-use super::{Decoded, Indexed, MAX_ITEMS, Reading, SHAPES, object::Object, syntax, unknown_shape};
+use super::{Decoded, Indexed, MAX_ITEMS, Reading, SHAPES, fields::Fields, list::Item, syntax};
 use crate::domain::{
     alert::{Alert, AlertId, Severity},
     outcome::{Reason, Rejection, Skip},
 };
 
-/// Deepest nesting of containers that is entered: an array of envelopes of pages needs three.
-const MAX_CONTAINERS: usize = 4;
-
 /// How many of the items that can't be used are described.
 const DESCRIBED_FAULTS: usize = 3;
 
-/// One pass through one message.
-pub(super) struct Walk<'a> {
-    text: &'a str,
+/// One pass through one message. Its methods give the parser an error only to end the walk.
+#[derive(Default)]
+pub(super) struct Walk {
     found: Decoded,
     /// Where in `found.alerts` an alert id was first found.
     first_of: HashMap<AlertId, usize>,
     /// How many items were met.
     items: usize,
-    /// How many containers are open.
-    containers: usize,
     faults: Faults,
-    /// Why the walk ended before the end of the text, while this is on its way out through the parser.
+    /// Why the walk ends before the end of the text, while this is on its way out through the parser.
     stopped: Option<Rejection>,
 }
 
-impl<'a> Walk<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            found: Decoded::default(),
-            first_of: HashMap::new(),
-            items: 0,
-            containers: 0,
-            faults: Faults::default(),
-            stopped: None,
-        }
-    }
-
+impl Walk {
     /// Reads the whole text. An error is one of the message as a whole.
-    pub(super) fn run(mut self) -> Result<Decoded, Rejection> {
-        self.read(self.text)?;
-        self.found.rejection = self.faults.into_rejection(self.items);
-        Ok(self.found)
+    pub(super) fn through(text: &str) -> Result<Decoded, Rejection> {
+        let mut walk = Self::default();
+        let mut parser = serde_json::Deserializer::from_str(text);
+        let result = Item { walk: &mut walk, nested: 0 }.deserialize(&mut parser).and_then(|()| parser.end());
+        result.map_err(|error| walk.stopped.take().unwrap_or_else(|| syntax::parser_error(text, &error)))?;
+        walk.found.rejection = walk.faults.into_rejection(walk.items);
+        Ok(walk.found)
     }
 
-    /// Reads one JSON value, which is the whole text or a part of it.
-    fn read(&mut self, part: &'a str) -> Result<(), Rejection> {
-        let mut parser = serde_json::Deserializer::from_str(part);
-        let result = Value(self).deserialize(&mut parser).and_then(|()| parser.end());
-        result.map_err(|error| self.stopped.take().unwrap_or_else(|| syntax::parser_error(self.text, part, &error)))
-    }
-
-    fn object(&mut self, object: &Object<'a>) -> Result<(), Rejection> {
-        if object.has_too_many_members() {
-            let detail = "an object with more members than any alert has".into();
-            return self.item(Item::Unusable(Rejection { reason: Reason::UnknownShape, detail }));
+    /// An item that is an object, which the shapes read.
+    pub(super) fn object<E: Error>(&mut self, object: &Fields<'_>) -> Result<(), E> {
+        if object.is_too_deep() {
+            return self.unusable(syntax::too_deep());
         }
         match SHAPES.iter().find_map(|shape| (shape.read)(object).transpose()) {
-            Some(Ok(Reading::Items(array))) => self.read(array.get()),
-            Some(Ok(Reading::Alert(alert))) => self.item(Item::Alert(alert)),
-            Some(Ok(Reading::Skip(skip))) => self.item(Item::Skip(skip)),
-            Some(Err(rejection)) => self.item(Item::Unusable(rejection)),
-            None => self.item(Item::Unusable(unknown_shape(object))),
+            Some(Ok(Reading::Alert(alert))) => self.alert(alert),
+            Some(Ok(Reading::Skip(skip))) => self.skip(skip),
+            Some(Err(rejection)) => self.unusable(rejection),
+            None => self.unusable(super::unknown_shape(object)),
         }
     }
 
-    fn array<A: SeqAccess<'a>>(&mut self, mut array: A) -> Result<(), A::Error> {
-        if self.containers == MAX_CONTAINERS {
-            while array.next_element::<IgnoredAny>()?.is_some() {}
-            let detail = format!("lists nested more than {MAX_CONTAINERS} deep");
-            let result = self.item(Item::Unusable(Rejection { reason: Reason::UnknownShape, detail }));
-            return self.or_stop(result);
-        }
-        self.containers += 1;
-        let mut empty = true;
-        while array.next_element_seed(Value(self))?.is_some() {
-            empty = false;
-        }
-        self.containers -= 1;
-        if empty {
-            let result = self.item(Item::Skip(Skip::EmptyPage));
-            return self.or_stop(result);
-        }
+    /// Whether any shape reads the object, with whatever result.
+    pub(super) fn is_known(object: &Fields<'_>) -> bool {
+        SHAPES.iter().any(|shape| !matches!((shape.read)(object), Ok(None)))
+    }
+
+    /// An item that needs neither a call nor an output.
+    pub(super) fn skip<E: Error>(&mut self, skip: Skip) -> Result<(), E> {
+        self.next_index()?;
+        self.found.skips.push(skip);
         Ok(())
     }
 
-    fn scalar(&mut self, kind: &str) -> Result<(), Rejection> {
-        let detail = format!("{kind} is no alert");
-        self.item(Item::Unusable(Rejection { reason: Reason::UnknownShape, detail }))
-    }
-
-    /// Takes what one item is. An error ends the walk.
-    fn item(&mut self, item: Item) -> Result<(), Rejection> {
-        let index = self.items;
-        self.items += 1;
-        if self.items > MAX_ITEMS {
-            let detail = format!("more than {MAX_ITEMS} items in one message; split it");
-            return Err(Rejection { reason: Reason::UnknownShape, detail });
-        }
-        match item {
-            Item::Alert(alert) => self.alert(index, alert),
-            Item::Skip(skip) => self.found.skips.push(skip),
-            Item::Unusable(rejection) => self.faults.add(index, &rejection),
-        }
+    /// An item that can't be used.
+    pub(super) fn unusable<E: Error>(&mut self, rejection: Rejection) -> Result<(), E> {
+        let index = self.next_index()?;
+        self.faults.add(index, rejection);
         Ok(())
     }
 
-    /// Adds an alert, or what an item adds to the one that is there.
-    ///
-    /// The same id under another tenant is another alert.
-    fn alert(&mut self, index: usize, alert: Alert) {
+    /// Ends the walk: the whole message can't be used.
+    pub(super) fn stop<T, E: Error>(&mut self, rejection: Rejection) -> Result<T, E> {
+        self.stopped = Some(rejection);
+        Err(E::custom("stopped"))
+    }
+
+    /// An alert, or what an item adds to the one that is there. The same id under another tenant is another alert.
+    fn alert<E: Error>(&mut self, alert: Alert) -> Result<(), E> {
+        let index = self.next_index()?;
         let alerts = &mut self.found.alerts;
         let first = *self.first_of.entry(alert.id.clone()).or_insert(alerts.len());
         match alerts.get_mut(first).map(|indexed| &mut indexed.alert) {
@@ -127,22 +86,17 @@ impl<'a> Walk<'a> {
             }
             _ => alerts.push(Indexed { index, alert }),
         }
+        Ok(())
     }
 
-    /// Turns the walk's own end into one the parser passes on.
-    fn or_stop<E: Error>(&mut self, result: Result<(), Rejection>) -> Result<(), E> {
-        result.map_err(|rejection| {
-            self.stopped = Some(rejection);
-            E::custom("stopped")
-        })
+    fn next_index<E: Error>(&mut self) -> Result<usize, E> {
+        if self.items == MAX_ITEMS {
+            let detail = format!("more than {MAX_ITEMS} items in one message; split it");
+            return self.stop(Rejection { reason: Reason::UnknownShape, detail });
+        }
+        self.items += 1;
+        Ok(self.items - 1)
     }
-}
-
-/// What one item of a message is.
-enum Item {
-    Alert(Alert),
-    Skip(Skip),
-    Unusable(Rejection),
 }
 
 /// Adds to `known` what another item tells about the same alert.
@@ -165,14 +119,14 @@ struct Faults {
 }
 
 impl Faults {
-    fn add(&mut self, index: usize, rejection: &Rejection) {
+    fn add(&mut self, index: usize, Rejection { reason, detail }: Rejection) {
         self.count += 1;
         // A bad id may be an alert that is lost; an unknown shape is more likely none.
         if self.reason != Some(Reason::InvalidAlertId) {
-            self.reason = Some(rejection.reason);
+            self.reason = Some(reason);
         }
         if self.described.len() < DESCRIBED_FAULTS {
-            self.described.push(format!("item {index}: {}", rejection.detail));
+            self.described.push(format!("item {index}: {detail}"));
         }
     }
 
@@ -186,61 +140,5 @@ impl Faults {
             detail = format!("{detail}; and {} more", self.count - self.described.len());
         }
         Some(Rejection { reason, detail })
-    }
-}
-
-/// One JSON value of any type, on its way into the walk.
-struct Value<'w, 'a>(&'w mut Walk<'a>);
-
-impl<'de> DeserializeSeed<'de> for Value<'_, 'de> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Value<'_, 'de> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<(), M::Error> {
-        let result = self.0.object(&Object::collect(map)?);
-        self.0.or_stop(result)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, array: A) -> Result<(), A::Error> {
-        self.0.array(array)
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
-        let result = self.0.scalar("text");
-        self.0.or_stop(result)
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
-        let result = self.0.scalar("a boolean");
-        self.0.or_stop(result)
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        let result = self.0.scalar("null");
-        self.0.or_stop(result)
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
-        let result = self.0.scalar("a number");
-        self.0.or_stop(result)
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
-        self.visit_u64(0)
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
-        self.visit_u64(0)
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{
     outcome::{Reason, Rejection},
-    record::{Destination, Header, Outgoing, Partition, Receipt, Record},
+    record::{Destination, Epoch, Header, Outgoing, Partition, Receipt, Record},
 };
 
 /// The names of the block's headers, in their order. `SOURCE_TIMESTAMP` and `TRUNCATED_FROM` are left out where they
@@ -49,9 +49,10 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// The detail is made printable ASCII and cut to 1024 bytes.
+    /// The detail is made printable ASCII and cut to 1024 bytes; the time is cut to milliseconds.
     pub fn new(original: Record, rejection: &Rejection, rejected_at: Timestamp) -> Self {
         let rejection = Rejection { reason: rejection.reason, detail: printable(&rejection.detail) };
+        let rejected_at = Timestamp::from_millisecond(rejected_at.as_millisecond()).unwrap_or(rejected_at);
         Self { original, rejection, rejected_at, truncated_from: None }
     }
 
@@ -63,11 +64,7 @@ impl DeadLetter {
         if self.encoded_len() <= limit {
             return self;
         }
-        let whole = &self.original;
-        let headers: usize = whole.headers.iter().map(content_len).sum();
-        self.truncated_from
-            .get_or_insert(bytes_len(whole.key.as_deref()) + bytes_len(whole.payload.as_deref()) + headers);
-
+        self.truncated_from.get_or_insert(content_len(&self.original));
         let payload = self.original.payload.take();
         if self.encoded_len() > limit {
             self.original.headers.clear();
@@ -105,7 +102,7 @@ impl DeadLetter {
             .find(|reason| reason.as_str() == code)
             .ok_or(NotADeadLetter { header: header::REASON })?;
         let partition = Partition { topic: topic.into(), number };
-        let receipt = Receipt { partition, offset, epoch: super::record::Epoch::default() };
+        let receipt = Receipt { partition, offset, epoch: Epoch::default() };
         Ok(Self {
             original: Record { receipt, key, payload, headers, timestamp },
             rejection: Rejection { reason, detail },
@@ -134,19 +131,11 @@ impl DeadLetter {
     /// Bytes the broker counts for it, rounded up.
     fn encoded_len(&self) -> usize {
         // Whether the block will say that it is truncated is not known yet; count the header always.
-        let truncation = header::TRUNCATED_FROM.len() + 20 + HEADER_OVERHEAD;
-        let headers = self
-            .original
-            .headers
-            .iter()
-            .chain(&self.block())
-            .map(|header| content_len(header) + HEADER_OVERHEAD)
-            .sum::<usize>();
-        RECORD_OVERHEAD
-            + truncation
-            + bytes_len(self.original.key.as_deref())
-            + bytes_len(self.original.payload.as_deref())
-            + headers
+        let truncation = header::TRUNCATED_FROM.len() + 20;
+        let block = self.block();
+        let headers = self.original.headers.len() + block.len() + 1;
+        let block: usize = block.iter().map(header_len).sum();
+        RECORD_OVERHEAD + HEADER_OVERHEAD * headers + content_len(&self.original) + block + truncation
     }
 }
 
@@ -177,8 +166,14 @@ fn bytes_len(bytes: Option<&[u8]>) -> usize {
     bytes.map_or(0, <[u8]>::len)
 }
 
-fn content_len(header: &Header) -> usize {
+fn header_len(header: &Header) -> usize {
     header.name.len() + bytes_len(header.value.as_deref())
+}
+
+/// Bytes of the key, the payload and the headers.
+fn content_len(record: &Record) -> usize {
+    let headers: usize = record.headers.iter().map(header_len).sum();
+    bytes_len(record.key.as_deref()) + bytes_len(record.payload.as_deref()) + headers
 }
 
 /// Printable ASCII, everything else escaped, cut to [`MAX_DETAIL_LEN`].
@@ -202,7 +197,6 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::domain::record::Epoch;
 
     const AT: Timestamp = Timestamp::constant(1_795_459_200, 123_000_000);
 
@@ -323,6 +317,12 @@ mod tests {
         assert_eq!((&letter.original.key, letter.original.headers.len()), (&None, 0));
         assert_eq!(letter.original.payload.as_deref(), Some(b"{\"id\":".as_slice()));
         assert!(letter.encoded_len() <= 2_000);
+    }
+
+    #[test]
+    fn the_time_comes_back_as_it_was_kept_in_milliseconds() {
+        let letter = DeadLetter::new(record(), &rejection("why"), "2026-11-23T18:40:00.1239999Z".parse().unwrap());
+        assert_eq!(letter.rejected_at, AT);
     }
 
     #[test]
