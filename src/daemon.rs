@@ -141,9 +141,12 @@ impl Daemon {
         &self.metrics
     }
 
-    /// Ends only if the dispatcher ends by itself, which is a defect.
-    pub async fn failed(&mut self) {
-        let _ = (&mut self.dispatcher).await;
+    /// Ends only if an owner ends by itself, which is a defect. Says which.
+    pub async fn failed(&mut self) -> &'static str {
+        tokio::select! {
+            _ = &mut self.dispatcher => "the dispatcher",
+            Some(_) = self.accounts.join_next() => "an account",
+        }
     }
 
     /// Drains: no new calls, calls on the wire finish, outputs are acknowledged, the last commit is made. At most 30 s.

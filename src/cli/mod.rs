@@ -82,12 +82,17 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 }
 
 impl Configured {
-    /// The settings with their warnings printed, or the exit code after all problems were.
-    fn load(&self, printer: &mut Printer) -> Result<crate::config::Loaded, Exit> {
-        let loaded = Settings::load(self.config.as_deref(), &self.overrides, environment()).map_err(|problems| {
+    /// The settings, or the exit code after all problems were printed.
+    fn load_quietly(&self, printer: &mut Printer) -> Result<crate::config::Loaded, Exit> {
+        Settings::load(self.config.as_deref(), &self.overrides, environment()).map_err(|problems| {
             printer.complain(&problems.to_string());
             Exit::Config
-        })?;
+        })
+    }
+
+    /// As [`load_quietly`](Self::load_quietly), with the warnings printed.
+    fn load(&self, printer: &mut Printer) -> Result<crate::config::Loaded, Exit> {
+        let loaded = self.load_quietly(printer)?;
         for warning in &loaded.warnings {
             printer.complain(&format!("warning: {warning}"));
         }

@@ -4,7 +4,7 @@ use super::{Configured, Exit, block_on, log, print::Printer, signals::StopSignal
 use crate::{config::Settings, daemon::Daemon, dispatcher::Unfinished, ops::systemd::ServiceManager};
 
 pub(super) fn run(configured: &Configured, printer: &mut Printer) -> Exit {
-    let loaded = match configured.load(printer) {
+    let loaded = match configured.load_quietly(printer) {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
@@ -12,6 +12,9 @@ pub(super) fn run(configured: &Configured, printer: &mut Printer) -> Exit {
         Ok(guard) => guard,
         Err(exit) => return exit,
     };
+    for warning in &loaded.warnings {
+        tracing::warn!(%warning, "the configuration may surprise");
+    }
     block_on(daemon(&loaded.settings))
 }
 
@@ -47,8 +50,8 @@ async fn daemon(settings: &Settings) -> Exit {
     }
     tokio::select! {
         signal = signals.next() => tracing::info!(signal, "asked to stop; draining, at most 30 s; a second signal stops at once"),
-        () = daemon.failed() => {
-            tracing::error!("the dispatcher ended by itself, which is a defect; what was not committed is redone at the next start");
+        owner = daemon.failed() => {
+            tracing::error!(owner, "a part ended by itself, which is a defect; what was not committed is redone at the next start");
             return Exit::Internal;
         }
     }

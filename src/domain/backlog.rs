@@ -151,6 +151,11 @@ impl Backlog {
         self.parked.first_key_value().map(|((due, _), _)| *due)
     }
 
+    /// Whether the next grant is due to a lookup below High, because it is the tenth while both wait.
+    pub fn others_are_due(&self) -> bool {
+        self.highs_in_a_row >= HIGHS_IN_A_ROW
+    }
+
     /// The severity of the lookup that should get the next permit, given which severities may be granted one now.
     pub fn next(&self, may_go: impl Fn(Severity) -> bool) -> Option<Severity> {
         let high = self.ready[Severity::High as usize].first().filter(|_| may_go(Severity::High));
@@ -160,7 +165,7 @@ impl Backlog {
             .filter(|place| may_go(place.severity))
             .min_by_key(|place| (self.deadline(place), place.severity, place.ticket));
         match (high, other) {
-            (Some(_), Some(other)) if self.highs_in_a_row >= HIGHS_IN_A_ROW => Some(other.severity),
+            (Some(_), Some(other)) if self.others_are_due() => Some(other.severity),
             (Some(high), _) => Some(high.severity),
             (None, other) => other.map(|place| place.severity),
         }

@@ -12,7 +12,6 @@ use std::{
 };
 
 use super::{
-    alert::Severity,
     journal::{Answer, Claim, ClaimId, Entry, Reached},
     limit::Limit,
     terms::Terms,
@@ -120,18 +119,18 @@ impl Budget {
         }
     }
 
-    /// When a claim of this severity could be granted, as of the last time applied.
-    pub fn room(&self, severity: Severity) -> Room {
+    /// When a claim could be granted, as of the last time applied; `reserved` as in [`Claim`].
+    pub fn room(&self, reserved: bool) -> Room {
         if self.frozen_until > self.now {
             return Room::At(self.frozen_until);
         }
-        if self.open.len() >= self.in_flight_bound(severity) {
+        if self.open.len() >= self.in_flight_bound(reserved) {
             return Room::WhenAnswered;
         }
         let open = self.open_slots();
         let mut earliest = self.now;
         for window in &self.windows {
-            match window.next_free(open, severity) {
+            match window.next_free(open, reserved) {
                 Some(free) => earliest = earliest.max(free),
                 None => return Room::WhenAnswered,
             }
@@ -154,7 +153,7 @@ impl Budget {
     /// `None` where no limit has this period, or where it has room now.
     pub fn room_in_window(&self, per: Duration) -> Option<JournalTime> {
         let window = self.windows.iter().find(|window| window.limit.per == per)?;
-        window.next_free(self.open_slots(), Severity::High).filter(|free| *free > self.now)
+        window.next_free(self.open_slots(), true).filter(|free| *free > self.now)
     }
 
     /// For each limit: the limit, slots taken, and slots that a High alert could still take.
@@ -182,7 +181,7 @@ impl Budget {
     }
 
     fn claim(&mut self, claim: &Claim) -> Ruling {
-        if self.room(claim.severity) != Room::Now || self.open.contains_key(&claim.id) {
+        if self.room(claim.reserved) != Room::Now || self.open.contains_key(&claim.id) {
             return Ruling::Refused(claim.id);
         }
         let lapse = self.now + self.terms.lapse_after();
@@ -211,9 +210,8 @@ impl Budget {
         u32::try_from(self.open.len()).unwrap_or(u32::MAX)
     }
 
-    fn in_flight_bound(&self, severity: Severity) -> usize {
-        let bound =
-            if severity == Severity::High { self.terms.effective_in_flight() } else { self.terms.minor_in_flight() };
+    fn in_flight_bound(&self, reserved: bool) -> usize {
+        let bound = if reserved { self.terms.effective_in_flight() } else { self.terms.minor_in_flight() };
         bound as usize
     }
 }
@@ -240,8 +238,8 @@ impl Window {
     }
 
     /// When one more slot can be taken while `open` calls hold one each; `None` if only an answer can free one.
-    fn next_free(&self, open: u32, severity: Severity) -> Option<JournalTime> {
-        let usable = if severity == Severity::High { self.usable.0 } else { self.usable.1 };
+    fn next_free(&self, open: u32, reserved: bool) -> Option<JournalTime> {
+        let usable = if reserved { self.usable.0 } else { self.usable.1 };
         let mut used = u64::from(self.taken) + u64::from(open);
         if used < u64::from(usable) {
             return Some(JournalTime::default());

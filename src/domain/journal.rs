@@ -23,6 +23,9 @@ pub struct Claim {
     /// The alert it is for.
     pub alert: AlertId,
     pub severity: Severity,
+    /// Whether it may take the slots that are reserved for High alerts: for one, or for the tenth of the grants that goes
+    /// to the others while both wait.
+    pub reserved: bool,
 }
 
 /// What became of a granted claim.

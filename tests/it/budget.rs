@@ -36,6 +36,8 @@ struct Schedule {
     /// Calls on the wire: the claim, when the service counts it (if ever), when its answer is appended, and as what.
     wire: Vec<(ClaimId, Duration, Reached)>,
     granted: u64,
+    /// Most answers never arrive.
+    lossy: bool,
 }
 
 impl Schedule {
@@ -52,6 +54,7 @@ impl Schedule {
             claim_ttl: Duration::from_millis(200),
             call_timeout: Duration::from_secs(1),
         };
+        let lossy = random.random_bool(0.3);
         let drift = random.random_range(-0.016..0.016);
         Self {
             random,
@@ -61,6 +64,7 @@ impl Schedule {
             counted: Counted::default(),
             wire: Vec::new(),
             granted: 0,
+            lossy,
         }
     }
 
@@ -71,7 +75,8 @@ impl Schedule {
             self.answer_due(&mut budget, &rule);
             let severity = if self.random.random_bool(0.3) { Severity::High } else { Severity::Low };
             let id = ClaimId(step as u64);
-            let claim = Claim { id, alert: AlertId::parse("a").unwrap(), severity };
+            let claim =
+                Claim { id, alert: AlertId::parse("a").unwrap(), severity, reserved: severity == Severity::High };
             if let Ruling::Granted(_) = rule(&mut budget, at(self.now), &Entry::Claim(claim)) {
                 self.granted += 1;
                 self.call(id);
@@ -87,11 +92,12 @@ impl Schedule {
         let most = if slow { self.terms.call_timeout.as_secs_f64() } else { 0.05 };
         let answered = self.now + Duration::from_secs_f64(self.random.random_range(0.0..most));
         let counted = self.now + (answered - self.now).mul_f64(self.random.random_range(0.0..=1.0));
-        let (counted, appended, reached) = match self.random.random_range(0..10) {
+        let fate = if self.lossy && self.random.random_bool(0.6) { 2 } else { self.random.random_range(0..10) };
+        let (counted, appended, reached) = match fate {
             0 => (None, answered, Reached::Never),
             1 => (None, answered, Reached::Unused),
             // Given up by the client, and counted by the service long after.
-            2 => (Some(self.now + self.terms.lapse_after()), answered, Reached::Unknown),
+            2 => (Some(self.late()), answered, Reached::Unknown),
             // Never answered at all: the process died.
             3 => (Some(counted), Duration::MAX, Reached::Unknown),
             _ => (Some(counted), answered, Reached::Complete),
@@ -100,6 +106,11 @@ impl Schedule {
             self.counted.0.push(counted.mul_f64(1.0 - self.drift));
         }
         self.wire.push((id, appended, reached));
+    }
+
+    /// Some time until the budget gives the call up.
+    fn late(&mut self) -> Duration {
+        self.now + self.terms.lapse_after().mul_f64(self.random.random_range(0.0..=1.0))
     }
 
     fn answer_due(&mut self, budget: &mut Budget, rule: &impl Fn(&mut Budget, JournalTime, &Entry) -> Ruling) {
@@ -184,14 +195,19 @@ fn a_named_time_is_the_first_at_which_a_claim_is_granted() {
         for step in 0..40 {
             now += Duration::from_millis(random.random_range(0..60));
             budget.advance(at(now));
-            if let Room::At(free) = budget.room(Severity::Low) {
+            if let Room::At(free) = budget.room(false) {
                 named += 1;
                 let (mut before, mut then) = (budget.clone(), budget.clone());
                 let just_before = JournalTime::from_origin(free.since_origin() - Duration::from_nanos(1));
                 assert_ne!(claimed(&mut before, just_before), Ruling::Granted(ClaimId(u64::MAX)));
                 assert_eq!(claimed(&mut then, free), Ruling::Granted(ClaimId(u64::MAX)));
             }
-            let claim = Claim { id: ClaimId(step), alert: AlertId::parse("a").unwrap(), severity: Severity::Low };
+            let claim = Claim {
+                id: ClaimId(step),
+                alert: AlertId::parse("a").unwrap(),
+                severity: Severity::Low,
+                reserved: false,
+            };
             if budget.apply(at(now), &Entry::Claim(claim)) == Ruling::Granted(ClaimId(step)) {
                 budget.apply(at(now), &Entry::Answer(Answer { claim: ClaimId(step), reached: Reached::Complete }));
             }
@@ -201,7 +217,8 @@ fn a_named_time_is_the_first_at_which_a_claim_is_granted() {
 }
 
 fn claimed(budget: &mut Budget, at: JournalTime) -> Ruling {
-    let claim = Claim { id: ClaimId(u64::MAX), alert: AlertId::parse("a").unwrap(), severity: Severity::Low };
+    let claim =
+        Claim { id: ClaimId(u64::MAX), alert: AlertId::parse("a").unwrap(), severity: Severity::Low, reserved: false };
     budget.apply(at, &Entry::Claim(claim))
 }
 
@@ -220,7 +237,8 @@ fn a_wide_limit_takes_no_more_memory_than_a_narrow_one() {
     let mut budget = Budget::new(terms);
     for n in 0..300_000 {
         let now = at(Duration::from_micros(n * 400));
-        let claim = Claim { id: ClaimId(n), alert: AlertId::parse("a").unwrap(), severity: Severity::High };
+        let claim =
+            Claim { id: ClaimId(n), alert: AlertId::parse("a").unwrap(), severity: Severity::High, reserved: true };
         assert_eq!(budget.apply(now, &Entry::Claim(claim)), Ruling::Granted(ClaimId(n)));
         budget.apply(now, &Entry::Answer(Answer { claim: ClaimId(n), reached: Reached::Complete }));
     }

@@ -1,5 +1,15 @@
 //! Tests of the whole and of its parts together; nothing here needs an installed service.
 
-#![allow(clippy::unwrap_used, clippy::unchecked_time_subtraction, reason = "a failed assumption fails the test")]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::print_stdout,
+    clippy::unchecked_time_subtraction,
+    clippy::unwrap_used,
+    reason = "a failed assumption fails the test"
+)]
 
+mod architecture;
 mod budget;
+mod day;
+mod service;
+mod world;

@@ -70,7 +70,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 (true, true) => {}
             }
         }
-        let (high, other) = (self.budget.room(Severity::High), self.budget.room(Severity::Low));
+        let (high, other) = (self.budget.room(true), self.budget.room(self.backlog.others_are_due()));
         let paced = now < self.paced_until;
         let may_go =
             |severity| if severity == Severity::High { high == Room::Now } else { other == Room::Now && !paced };
@@ -98,6 +98,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
 
     /// Appends the claim for the first lookup of `severity`, and starts its call if the journal rules at once.
     fn claim(&mut self, severity: Severity, now: BootTime) {
+        let reserved = severity == Severity::High || self.backlog.others_are_due();
         let Some(place) = self.backlog.take(severity) else { return };
         let Some(alert) = self.start(&place) else { return };
         self.access.probing(now);
@@ -106,7 +107,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let id = self.last_claim;
         // The claim's life counts from here, not from when its entry is read back.
         self.claims.insert(id, (alert.clone(), now + self.config.terms.claim_ttl));
-        self.journal.append(Entry::Claim(Claim { id, alert, severity }));
+        self.journal.append(Entry::Claim(Claim { id, alert, severity, reserved }));
         self.replay();
     }
 

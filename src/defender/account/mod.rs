@@ -53,6 +53,10 @@ const MAX_LOOKUPS: usize = 100_000;
 /// How often the status is published, and so how fresh a reader sees it.
 const STATUS_EVERY: Duration = Duration::from_millis(500);
 
+/// How often lookups are looked for that nobody waits for any more. Only a lost partition leaves some behind, and they get
+/// no call anyway: this is about their memory.
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
+
 /// What an account must know of its configuration.
 pub struct AccountConfig {
     pub terms: Terms,
@@ -196,6 +200,8 @@ impl<J: Journal, T: Transport> Account<J, T> {
     pub async fn run(mut self, mut phase: watch::Receiver<Phase>) {
         let mut publish = tokio::time::interval(STATUS_EVERY);
         publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asks = Vec::new();
         loop {
             let wake = self.start_calls();
@@ -214,10 +220,8 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 Some(signed_in) = self.access.signed_in() => self.signed_in(signed_in),
                 stamped = self.journal.next() => self.apply(&stamped),
                 () = sleep_until(&self.clock, wake) => {}
-                _ = publish.tick() => {
-                    self.sweep();
-                    self.publish();
-                }
+                _ = publish.tick() => self.publish(),
+                _ = sweep.tick() => self.sweep(),
                 changed = phase.wait_for(|phase| *phase >= Phase::Draining), if !self.draining => {
                     drop(changed);
                     self.drain();

@@ -29,7 +29,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             used,
             left,
         });
-        let next_slot_in = match self.budget.room(Severity::High) {
+        let next_slot_in = match self.budget.room(true) {
             Room::At(free) => Some(free.saturating_since(self.journal.now())),
             Room::Now | Room::WhenAnswered => None,
         };
