@@ -11,5 +11,6 @@
 mod architecture;
 mod budget;
 mod day;
+mod http;
 mod service;
 mod world;
