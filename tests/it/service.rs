@@ -380,6 +380,18 @@ async fn an_outage_gives_no_dead_letter_and_ends_by_itself(#[case] outage: Outag
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_single_question_notices_within_a_minute_that_the_service_is_back() {
+    let world = World::all_found(1);
+    world.sim.switch(|switches| switches.outage = Some(Outage::Unavailable));
+    let pending = world.ask("a", Severity::Low).await;
+    sleep(Duration::from_hours(2)).await;
+    world.sim.switch(|switches| switches.outage = None);
+    let back = Instant::now();
+    pending.answer().await.unwrap().unwrap();
+    assert!(back.elapsed() <= MINUTE, "resumed after {:?}", back.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_poisonous_question_is_given_up_after_a_day_while_others_are_answered() {
     let world = scripted(vec![Answer::status(500)]);
     let poison = world.ask("a", Severity::High).await;

@@ -14,7 +14,7 @@ use crate::{
         journal::{Answer, Entry, Freeze},
         outcome::{Outcome, Reason, Rejection, Status},
         related_ips::RelatedIps,
-        retry::{Backoff, Failure, FailureKind, Pages, Throttle, Verdict},
+        retry::{Backoff, Breaker, Failure, FailureKind, Pages, Throttle, Verdict},
         time::JournalTime,
     },
     observe::metrics::RetryReason,
@@ -166,7 +166,12 @@ impl<J: Journal, T: Transport> Account<J, T> {
         }
         self.reporting.metrics.retried(failure.kind.into());
         tracing::debug!(alert_id = %id, failures, failure = %failure.detail, "a call failed and will be repeated");
-        let wait = self.config.backoff.wait(failures, self.random.random());
+        let mut backoff = self.config.backoff;
+        if !self.breaker.others_pass(id) {
+            // Perhaps it is the service and not the question: then it must not take long to notice that it is back.
+            backoff.longest = backoff.longest.min(Breaker::PROBE_EVERY);
+        }
+        let wait = backoff.wait(failures, self.random.random());
         self.park(id, now + wait, Parked::Retry);
     }
 
