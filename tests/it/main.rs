@@ -13,4 +13,5 @@ mod budget;
 mod day;
 mod http;
 mod service;
+mod tls;
 mod world;

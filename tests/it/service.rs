@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use crate::world::{START, World};
 
 const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 fn scripted(answers: Vec<Answer>) -> World {
     World::new(1, Plan::new(1, Mix::ALL_FOUND).script("a", answers), |_, _| {})
@@ -41,7 +41,7 @@ impl World {
     fn called(&self, id: &str) -> Vec<Duration> {
         let path = format!("/api/alerts/{id}/ips");
         let calls = self.sim.calls();
-        calls.iter().filter(|call| &*call.path == path).map(|call| call.at.since_origin()).collect()
+        calls.iter().filter(|call| *call.path == path).map(|call| call.at.since_origin()).collect()
     }
 
     fn condition(&self) -> Condition {

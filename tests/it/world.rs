@@ -47,7 +47,7 @@ impl Transport for SimTransport {
         };
         let answer = tokio::time::timeout(CALL_TIMEOUT, self.0.send(request.unwrap())).await;
         match answer {
-            Ok(Ok(response)) => Ok(read(response)),
+            Ok(Ok(response)) => Ok(read(&response)),
             Ok(Err(Failure::Refused)) => Err(HttpFailure::Connect("connection refused".into())),
             Ok(Err(Failure::Reset)) => Err(HttpFailure::Broken("connection reset".into())),
             Ok(Err(Failure::Truncated)) => Err(HttpFailure::Truncated("end of file".into())),
@@ -57,7 +57,7 @@ impl Transport for SimTransport {
     }
 }
 
-fn read(response: Response<Bytes>) -> HttpResponse {
+fn read(response: &Response<Bytes>) -> HttpResponse {
     let text = |name: header::HeaderName| {
         response.headers().get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
@@ -143,7 +143,7 @@ fn defaults(settings: &Settings) -> AccountConfig {
             Severity::High => Duration::ZERO,
             Severity::Medium | Severity::Unspecified => Duration::from_mins(5),
             Severity::Low => Duration::from_mins(30),
-            Severity::Informational => Duration::from_mins(60),
+            Severity::Informational => Duration::from_hours(1),
         }),
         reuse_for: Duration::from_mins(15),
         max_answers: 1000,
