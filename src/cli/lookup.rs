@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::{Configured, Exit, block_on, log, print::Printer};
 use crate::{
     clock::Clock,
-    config::{AccountSettings, Settings},
+    config::{AccountSettings, LogLevel, Settings},
     daemon::{build_account, http_transport},
     defender::account::{AccountHandle, Reporting},
     domain::{
@@ -28,7 +28,7 @@ pub(super) struct LookupArgs {
     #[command(flatten)]
     configured: Configured,
     /// The alerts' ids; `-` reads them from stdin, one a line
-    #[arg(required = true, value_name = "ID", allow_hyphen_values = true)]
+    #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
     /// The account to ask with; needed where several are configured
     #[arg(long, value_name = "NAME")]
@@ -65,6 +65,10 @@ pub(super) fn run(args: &LookupArgs, printer: &mut Printer) -> Exit {
     let mut settings = loaded.settings;
     // One question, one answer: who waits at a prompt does not want to wait out the re-asks.
     settings.not_found.reask_after.clear();
+    if settings.log.level == LogLevel::Info {
+        // The answers say what went well.
+        settings.log.level = LogLevel::Warn;
+    }
     let _log = match log(&settings, printer) {
         Ok(guard) => guard,
         Err(exit) => return exit,
@@ -122,8 +126,8 @@ async fn look_up(
     let health = Health::new(clock.clone());
     let reporting = Reporting {
         metrics: Metrics::new(clock.wall(), []).account(&account.name),
-        health: health.part("account"),
-        pulse: health.pulse("account"),
+        health: health.part(&format!("account {}", account.name)),
+        pulse: health.pulse(&format!("account {}", account.name)),
     };
     let (task, handle) = build_account(settings, account, transport, &clock, reporting);
     let (_phase, phases) = watch::channel(Phase::Running);
@@ -138,7 +142,8 @@ async fn look_up(
     if lines.iter().all(|line| line.error.is_none()) { Exit::Done } else { Exit::No }
 }
 
-/// The answers in the order of the ids; shows what it waits for meanwhile.
+/// The answers in the order of the ids; shows what it waits for meanwhile. Gives up where only a change from outside
+/// would help.
 async fn answers(handle: &AccountHandle, ids: Vec<AlertId>, clock: &Clock, printer: &mut Printer) -> Vec<Line> {
     let mut pending = Vec::new();
     for id in ids {
@@ -153,14 +158,27 @@ async fn answers(handle: &AccountHandle, ids: Vec<AlertId>, clock: &Clock, print
         let answer = async { question.ok()?.answer().await.ok() };
         tokio::pin!(answer);
         let result = loop {
+            let mut watched = status.clone();
             tokio::select! {
-                result = &mut answer => break result,
+                biased;
+                result = &mut answer => break result.ok_or_else(|| "not answered".to_owned()),
+                why = lasting_trouble(&mut watched) => break Err(format!("not answered: {why}")),
                 _ = tick.tick() => printer.progress(&waiting_words(lines.len(), all, &status.borrow())),
             }
         };
         lines.push(line(&id, result));
     }
     lines
+}
+
+/// Why no call will be made until someone changes something; pending as long as that is not so.
+async fn lasting_trouble(status: &mut watch::Receiver<AccountStatus>) -> String {
+    let is_lasting = |status: &AccountStatus| status.paused.as_ref().is_some_and(|pause| pause.lasting);
+    match status.wait_for(is_lasting).await {
+        Ok(status) => status.paused.as_ref().map(|pause| pause.why.clone()).unwrap_or_default(),
+        // The account has ended, and its answers with it.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 fn waiting_words(answered: usize, all: usize, status: &AccountStatus) -> String {
@@ -175,7 +193,7 @@ fn waiting_words(answered: usize, all: usize, status: &AccountStatus) -> String 
     format!("{answered} of {all} answered; {why}")
 }
 
-fn line(id: &AlertId, result: Option<Result<Outcome, Rejection>>) -> Line {
+fn line(id: &AlertId, result: Result<Result<Outcome, Rejection>, String>) -> Line {
     let failed = |error: String| Line {
         alert_id: id.to_string(),
         status: "error",
@@ -184,21 +202,22 @@ fn line(id: &AlertId, result: Option<Result<Outcome, Rejection>>) -> Line {
         error: Some(error),
     };
     match result {
-        Some(Ok(outcome)) => Line {
+        Ok(Ok(outcome)) => Line {
             alert_id: id.to_string(),
             status: outcome.status.as_str(),
             ips: outcome.ips.as_slice().to_vec(),
             retrieved_at: Some(format!("{:.3}", outcome.retrieved_at)),
             error: None,
         },
-        Some(Err(rejection)) => failed(rejection.detail),
-        None => failed("not answered".to_owned()),
+        Ok(Err(rejection)) => failed(rejection.detail),
+        Err(why) => failed(why),
     }
 }
 
 fn table(lines: &[Line]) -> String {
     let width = lines.iter().map(|line| line.alert_id.len()).max().unwrap_or(0).max("ALERT".len());
-    let row = |alert: &str, status: &str, last: &str| format!("{alert:width$}  {status:9}  {last}");
+    let row =
+        |alert: &str, status: &str, last: &str| format!("{alert:width$}  {status:9}  {last}").trim_end().to_owned();
     let head = row("ALERT", "STATUS", "RELATED IPS");
     let rows = lines.iter().map(|line| {
         let ips: Vec<_> = line.ips.iter().map(ToString::to_string).collect();

@@ -1,11 +1,13 @@
 //! The command line: what can be asked of the program, and with which exit code it answers.
 
+mod check;
 mod config;
 mod lookup;
 mod print;
 mod run;
 mod signals;
 mod simulate;
+mod topics;
 
 use std::{ffi::OsString, future::Future, path::PathBuf};
 
@@ -13,7 +15,9 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 use self::print::Printer;
 use crate::{
-    config::{LogFormat, Settings},
+    config::{Loaded, LogFormat, Settings},
+    daemon::kafka_config,
+    kafka::client::PropertyProblem,
     ops::telemetry,
 };
 
@@ -57,10 +61,14 @@ struct Cli {
 enum Command {
     /// Run the daemon: alerts from Kafka in, related IPs out
     Run(Configured),
+    /// Validate the configuration, and with --online everything it names
+    Check(check::CheckArgs),
     /// Ask for the related IPs of alerts, once, without Kafka
     Lookup(lookup::LookupArgs),
     /// Serve a simulated Defender API and sign-in that enforces its limits
     Simulate(simulate::SimulateArgs),
+    /// Show, and with --create create, the Kafka topics with fitting settings
+    Topics(topics::TopicsArgs),
     /// Print the effective configuration and where each value comes from; secrets are left out
     Config(config::ConfigArgs),
 }
@@ -83,21 +91,35 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 
 impl Configured {
     /// The settings, or the exit code after all problems were printed.
-    fn load_quietly(&self, printer: &mut Printer) -> Result<crate::config::Loaded, Exit> {
-        Settings::load(self.config.as_deref(), &self.overrides, environment()).map_err(|problems| {
+    fn load_quietly(&self, printer: &mut Printer) -> Result<Loaded, Exit> {
+        let loaded = Settings::load(self.config.as_deref(), &self.overrides, environment()).map_err(|problems| {
             printer.complain(&problems.to_string());
             Exit::Config
-        })
+        })?;
+        refuse_unusable_properties(&loaded, printer)?;
+        Ok(loaded)
     }
 
     /// As [`load_quietly`](Self::load_quietly), with the warnings printed.
-    fn load(&self, printer: &mut Printer) -> Result<crate::config::Loaded, Exit> {
+    fn load(&self, printer: &mut Printer) -> Result<Loaded, Exit> {
         let loaded = self.load_quietly(printer)?;
         for warning in &loaded.warnings {
             printer.complain(&format!("warning: {warning}"));
         }
         Ok(loaded)
     }
+}
+
+/// Only librdkafka itself knows its properties.
+fn refuse_unusable_properties(loaded: &Loaded, printer: &mut Printer) -> Result<(), Exit> {
+    let problems = kafka_config(&loaded.settings).problems();
+    for PropertyProblem { key, problem } in &problems {
+        let key = format!("kafka.properties.{key}");
+        let source = loaded.effective.iter().find(|value| value.key == key).map(|value| &value.source);
+        let place = source.map(|source| format!("{source}: ")).unwrap_or_default();
+        printer.complain(&format!("error: {place}{}: {problem}", key.escape_debug()));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Exit::Config) }
 }
 
 /// The environment's variables that are text; no other can be a setting.
@@ -119,8 +141,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
     };
     match cli.command {
         Command::Run(configured) => run::run(&configured, &mut printer),
+        Command::Check(args) => check::run(&args, &mut printer),
         Command::Lookup(args) => lookup::run(&args, &mut printer),
         Command::Simulate(args) => simulate::run(&args, &mut printer),
+        Command::Topics(args) => topics::run(&args, &mut printer),
         Command::Config(args) => config::run(&args, &mut printer),
     }
 }

@@ -20,6 +20,30 @@ use crate::domain::time::BootTime;
 /// The role an app registration needs for `GET /api/alerts/{id}/ips`.
 pub const REQUIRED_ROLE: &str = "Ip.Read.All";
 
+/// What it means that the API answers 401 to a fresh token, and what to do.
+pub const TOKEN_REFUSED: &str =
+    "the API refuses a fresh token (401): check that the account's scope belongs to its api_url";
+
+/// What a 403 of the API means, and what to do. `said` is what the API said, with a leading `: `, or empty.
+pub fn forbidden_words(said: &str, lacks_role: bool) -> String {
+    let remedy = if lacks_role {
+        lacks_role_words()
+    } else {
+        format!(
+            "check the app registration's permissions ({REQUIRED_ROLE}, with admin consent) and the tenant's licence"
+        )
+    };
+    format!("the API forbids the call (403{said}); {remedy}")
+}
+
+/// What to do about a token that [lacks the role](Token::lacks_role).
+pub fn lacks_role_words() -> String {
+    format!(
+        "the token has no role {REQUIRED_ROLE}: add that application permission to the app registration and grant \
+         admin consent"
+    )
+}
+
 /// A token is renewed this long before it expires, or after nine tenths of a short life.
 const RENEW_BEFORE: Duration = Duration::from_mins(5);
 
@@ -164,7 +188,7 @@ impl SignIn {
             (error, None) => format!(" ({})", quoted(error)),
             (error, Some(number)) => format!(" ({}, AADSTS{number})", quoted(error)),
         };
-        let hint = if transient { "it is tried again" } else { hint(number, &body.error) };
+        let hint = if transient { "this should pass by itself" } else { hint(number, &body.error) };
         SignInFailure {
             words: format!("{} refuses to sign in: HTTP {}{code}: {hint}", self.authority(), response.status),
             transient,

@@ -23,7 +23,7 @@ use super::{
     assigned::Assigned,
     callbacks::{self, Callbacks, Connection, Inbox, Rebalanced},
     client::KafkaConfig,
-    notice::{self, Notice, Reporter, Trouble},
+    notice::{self, Client, Notice, Reporter, Trouble},
     source::{Mail, Mailbox, SettledReply, SourceEvent, Start, StartSourceError},
 };
 use crate::domain::{
@@ -140,6 +140,7 @@ impl Consumer {
             if let Some((code, reason)) = self.kafka().client().fatal_error() {
                 let about = format!("{reason} ({})", notice::code_words(code));
                 self.reporter().trouble(notice::explain(
+                    Client::Source,
                     RDKafkaErrorCode::Fatal,
                     &self.config.bootstrap_servers,
                     &about,

@@ -7,6 +7,7 @@ mod assigned;
 mod callbacks;
 pub mod client;
 mod consumer;
+pub mod group;
 pub mod notice;
 pub mod sink;
 pub mod source;

@@ -37,6 +37,16 @@ impl fmt::Display for Client {
     }
 }
 
+impl Client {
+    /// How the words about a trouble go on: whether it is tried again by itself, which a one-off question is not.
+    const fn goes_on(self) -> &'static str {
+        match self {
+            Self::Source | Self::Sink => "; it is tried again by itself",
+            Self::Admin => "",
+        }
+    }
+}
+
 /// One piece of news about one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
@@ -122,10 +132,10 @@ impl Reporter {
             }
             Code::AllBrokersDown => {
                 let cause = self.state().cause.clone().unwrap_or(reason);
-                self.trouble(unreachable(&self.servers, &cause));
+                self.trouble(unreachable(self.from, &self.servers, &cause));
             }
             Code::PartitionEOF => {}
-            _ => self.trouble(explain(code, &self.servers, &reason)),
+            _ => self.trouble(explain(self.from, code, &self.servers, &reason)),
         }
     }
 
@@ -188,39 +198,41 @@ pub(super) fn log(client: Client, level: RDKafkaLogLevel, facility: &str, line: 
     }
 }
 
-pub(super) fn unreachable(servers: &str, cause: &str) -> Trouble {
+pub(super) fn unreachable(client: Client, servers: &str, cause: &str) -> Trouble {
+    let goes_on = client.goes_on();
     Trouble::Unreachable(format!(
-        "no kafka broker can be reached: {cause}; it is tried again by itself; if it stays, check that the brokers run \
-         and kafka.bootstrap_servers ({servers})"
+        "no kafka broker can be reached: {cause}{goes_on}; check that the brokers run, and kafka.bootstrap_servers \
+         ({servers})"
     ))
 }
 
 /// Says an error with what to do about it. `about` is librdkafka's own text, or the topic's name.
-pub(super) fn explain(code: Code, servers: &str, about: &str) -> Trouble {
+pub(super) fn explain(client: Client, code: Code, servers: &str, about: &str) -> Trouble {
+    let goes_on = client.goes_on();
     match code {
         Code::AllBrokersDown
         | Code::BrokerTransportFailure
         | Code::OperationTimedOut
         | Code::Resolve
-        | Code::BrokerNotAvailable => unreachable(servers, about),
+        | Code::BrokerNotAvailable => unreachable(client, servers, about),
         Code::SSL => Trouble::Unreachable(format!(
-            "no encrypted connection to kafka: {about}; it is tried again by itself; check security.protocol and \
+            "no encrypted connection to kafka: {about}{goes_on}; check security.protocol and \
              ssl.ca.location in kafka.properties, and that kafka.bootstrap_servers ({servers}) is a TLS listener"
         )),
         Code::Authentication | Code::SaslAuthenticationFailed => Trouble::Denied(format!(
-            "kafka refuses the sign-in: {about}; it is tried again by itself; check security.protocol, sasl.mechanism \
+            "kafka refuses the sign-in: {about}{goes_on}; check security.protocol, sasl.mechanism \
              and the credentials in kafka.properties"
         )),
         Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => Trouble::TopicMissing(format!(
-            "a topic is missing: {about}; it is looked for again by itself; create it with `alert-ips topics --create` \
+            "a topic is missing: {about}{goes_on}; create it with `alert-ips topics --create` \
              or correct its name in the section topics"
         )),
         Code::TopicAuthorizationFailed => Trouble::Denied(format!(
-            "kafka denies access to a topic: {about}; it is tried again by itself; grant read and describe on the \
+            "kafka denies access to a topic: {about}{goes_on}; grant read and describe on the \
              input topics, write and describe on the output and dead-letter topics"
         )),
         Code::GroupAuthorizationFailed => Trouble::Denied(format!(
-            "kafka denies access to the consumer group: {about}; it is tried again by itself; grant read on the group \
+            "kafka denies access to the consumer group: {about}{goes_on}; grant read on the group \
              named by kafka.group_id"
         )),
         Code::ClusterAuthorizationFailed => Trouble::Denied(format!(
@@ -233,7 +245,7 @@ pub(super) fn explain(code: Code, servers: &str, about: &str) -> Trouble {
         Code::PollExceeded => Trouble::Other(format!(
             "the consumer was not polled in time and left the group: {about}; it joins again by itself"
         )),
-        other => Trouble::Other(format!("kafka reports: {about} ({}); it is tried again by itself", code_words(other))),
+        other => Trouble::Other(format!("kafka reports: {about} ({}){goes_on}", code_words(other))),
     }
 }
 

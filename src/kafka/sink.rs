@@ -228,7 +228,7 @@ impl Callbacks {
             return Refusal::QueueFull;
         }
         let Some(about) = fatal else { return Refusal::Failed(self.failure(code, topic, bytes)) };
-        let trouble = notice::explain(Code::Fatal, &self.servers, &about);
+        let trouble = notice::explain(Client::Sink, Code::Fatal, &self.servers, &about);
         self.reporter.trouble(trouble.clone());
         Refusal::Fatal(trouble.words().to_owned())
     }
@@ -243,7 +243,12 @@ impl Callbacks {
             _ => {}
         }
         let what = if topic == self.topics.dead_letters { "dead-letter topic" } else { "output topic" };
-        let trouble = notice::explain(code, &self.servers, &format!("{what} {topic}: {}", notice::code_words(code)));
+        let trouble = notice::explain(
+            Client::Sink,
+            code,
+            &self.servers,
+            &format!("{what} {topic}: {}", notice::code_words(code)),
+        );
         self.reporter.trouble(trouble.clone());
         match trouble {
             Trouble::Denied(words) => WriteFailed::Denied(words),

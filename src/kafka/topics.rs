@@ -19,13 +19,16 @@ use super::{
 };
 
 /// How long the brokers have for the answer to all questions of one kind.
-const LIMIT: Duration = Duration::from_secs(15);
+pub(super) const LIMIT: Duration = Duration::from_secs(15);
 
 /// How long a topic's settings are waited for; brokers that don't tell them don't answer either.
 const SETTINGS_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long one attempt at a question takes before it is looked why there is no answer.
 const ATTEMPT: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether a new topic is known.
+const VISIBLE_EVERY: Duration = Duration::from_millis(100);
 
 /// Batches are up to this large, so a topic that takes less refuses good records together.
 const BATCH_BYTES: u64 = 65_536;
@@ -64,6 +67,12 @@ pub struct ConfiguredTopic {
 pub struct TopicReport {
     pub topic: ConfiguredTopic,
     pub state: TopicState,
+}
+
+impl TopicReport {
+    pub fn is_missing(&self) -> bool {
+        self.state == TopicState::Missing
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,12 +144,13 @@ pub async fn describe(config: &KafkaConfig, topics: &[ConfiguredTopic]) -> Resul
 /// Creates those of `topics` that are missing; the others are left as they are.
 pub async fn create_missing(config: &KafkaConfig, topics: &[ConfiguredTopic]) -> Result<Vec<Creation>, ClusterError> {
     let Looked { reports, brokers } = look(config, topics).await?;
-    let missing = reports.into_iter().filter(|report| report.state == TopicState::Missing).map(|report| report.topic);
+    let missing = reports.into_iter().filter(TopicReport::is_missing).map(|report| report.topic);
     let mut creations: Vec<_> = missing.map(|topic| fitting(topic, brokers)).collect();
     if creations.is_empty() {
         return Ok(creations);
     }
     let admin = admin(config)?;
+    let mut exist_already = Vec::new();
     for creation in &mut creations {
         let replication = TopicReplication::Fixed(creation.replicas);
         let mut new = NewTopic::new(&creation.topic.name, creation.partitions, replication);
@@ -149,6 +159,10 @@ pub async fn create_missing(config: &KafkaConfig, topics: &[ConfiguredTopic]) ->
         }
         creation.result = match admin.create_topics([&new], &options(LIMIT)).await {
             Ok(results) => match results.into_iter().next() {
+                Some(Err((name, Code::TopicAlreadyExists))) => {
+                    exist_already.push(name);
+                    Ok(())
+                }
                 Some(Err((name, code))) => Err(creation_words(&name, code)),
                 _ => Ok(()),
             },
@@ -158,7 +172,20 @@ pub async fn create_missing(config: &KafkaConfig, topics: &[ConfiguredTopic]) ->
         };
     }
     end(admin);
+    let created = creations.iter().filter(|creation| creation.result.is_ok());
+    await_visible(config, &created.map(|creation| creation.topic.clone()).collect::<Vec<_>>()).await;
+    creations.retain(|creation| !exist_already.contains(&creation.topic.name));
     Ok(creations)
+}
+
+/// Brokers know a new topic a moment after they have said that it is created.
+async fn await_visible(config: &KafkaConfig, topics: &[ConfiguredTopic]) {
+    let visible = async {
+        while look(config, topics).await.is_ok_and(|looked| looked.reports.iter().any(TopicReport::is_missing)) {
+            tokio::time::sleep(VISIBLE_EVERY).await;
+        }
+    };
+    let _ = tokio::time::timeout(LIMIT, visible).await;
 }
 
 fn creation_words(name: &str, code: Code) -> String {
@@ -201,8 +228,8 @@ fn warnings(role: TopicRole, facts: &TopicFacts) -> Vec<String> {
     let number = |name: &str| setting(name).and_then(|value| value.parse::<u64>().ok());
     let mut warnings = Vec::new();
     if role != TopicRole::Output && setting("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
-        warnings
-            .push(format!("cleanup.policy is compact: kafka may remove {role} before they are read; set it to delete"));
+        let words = "cleanup.policy is compact: kafka may remove records before they are read; set it to delete";
+        warnings.push(words.to_owned());
     }
     if let Some(least) =
         number("min.insync.replicas").filter(|least| usize::try_from(*least).is_ok_and(|least| least > facts.replicas))
@@ -269,7 +296,7 @@ impl Probe {
 
     /// The topic's state, and how many brokers there are.
     fn topic(&mut self, config: &KafkaConfig, name: &str) -> Result<(TopicState, usize), ClusterError> {
-        let mut last = notice::unreachable(&config.bootstrap_servers, "no answer came in time");
+        let mut last = notice::unreachable(Client::Admin, &config.bootstrap_servers, "no answer came in time");
         let mut left = LIMIT;
         while !left.is_zero() {
             left = left.saturating_sub(ATTEMPT);
@@ -282,7 +309,8 @@ impl Probe {
                 Err(error) => {
                     let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
                     if !matches!(code, Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown) {
-                        last = notice::explain(code, &config.bootstrap_servers, &notice::code_words(code));
+                        last =
+                            notice::explain(Client::Admin, code, &config.bootstrap_servers, &notice::code_words(code));
                     }
                 }
             }
@@ -311,15 +339,17 @@ fn state(config: &KafkaConfig, topic: &rdkafka::metadata::MetadataTopic) -> Topi
         Some(Code::UnknownTopicOrPartition) => TopicState::Missing,
         Some(code) => {
             let about = format!("{}: {}", topic.name(), notice::code_words(code));
-            TopicState::Refused(notice::explain(code, &config.bootstrap_servers, &about).words().to_owned())
+            TopicState::Refused(
+                notice::explain(Client::Admin, code, &config.bootstrap_servers, &about).words().to_owned(),
+            )
         }
     }
 }
 
-struct Listener(Reporter);
+pub(super) struct Listener(Reporter);
 
 impl Listener {
-    fn new(config: &KafkaConfig) -> (Self, mpsc::Receiver<Notice>) {
+    pub(super) fn new(config: &KafkaConfig) -> (Self, mpsc::Receiver<Notice>) {
         let (notices, receiver) = mpsc::channel(16);
         (Self(Reporter::new(Client::Admin, &config.bootstrap_servers, notices)), receiver)
     }

@@ -132,7 +132,7 @@ mod tests {
             in_flight: 8,
             next_slot_in: Some(Duration::from_secs(41)),
             time_to_empty: Duration::from_secs(988),
-            paused: Some(Pause { why: "429".into(), remaining: None }),
+            paused: Some(Pause { why: "429".into(), remaining: None, lasting: false }),
             ..AccountStatus::default()
         };
         status.backlog[0] = BacklogStatus { waiting: 412, oldest: Duration::from_millis(1500) };
@@ -159,7 +159,10 @@ mod tests {
     #[test]
     fn the_text_of_a_pause_is_no_label() {
         let why = "\u{1b}[31m\nhostile".to_owned();
-        let text = encoded(AccountStatus { paused: Some(Pause { why, remaining: None }), ..AccountStatus::default() });
+        let text = encoded(AccountStatus {
+            paused: Some(Pause { why, remaining: None, lasting: false }),
+            ..AccountStatus::default()
+        });
         assert!(!text.contains("hostile"));
     }
 }

@@ -53,6 +53,8 @@ pub struct Pause {
     pub why: String,
     /// How long still; `None` while it waits for something it can't foresee.
     pub remaining: Option<Duration>,
+    /// Whether it lasts until someone changes something: a refused sign-in, a missing right.
+    pub lasting: bool,
 }
 
 impl AccountStatus {

@@ -293,7 +293,7 @@ mod tests {
         server.account.send_modify(|status| {
             status.windows = vec![WindowStatus { per: Duration::from_hours(1), calls: 1500, used: 1500, left: 0 }];
             status.next_slot_in = Some(Duration::from_secs(41));
-            status.paused = Some(Pause { why: "frozen by a 429".into(), remaining: None });
+            status.paused = Some(Pause { why: "frozen by a 429".into(), remaining: None, lasting: false });
         });
         let (status, body) = server.get("/readyz?verbose").await;
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();

@@ -176,7 +176,7 @@ fn account_line(status: &AccountStatus) -> String {
     if let Some(wait) = status.next_slot_in {
         facts.push(format!("next slot {}", clock_face(wait)));
     }
-    if let Some(Pause { why, remaining }) = &status.paused {
+    if let Some(Pause { why, remaining, .. }) = &status.paused {
         let how_long = remaining.map(|wait| format!(" for {}", clock_face(wait))).unwrap_or_default();
         facts.push(format!("paused{how_long}: {why}"));
     }
@@ -240,7 +240,11 @@ mod tests {
     }
 
     fn paused(remaining: Option<u64>) -> AccountStatus {
-        let pause = Pause { why: "the service asks to wait".into(), remaining: remaining.map(Duration::from_secs) };
+        let pause = Pause {
+            why: "the service asks to wait".into(),
+            remaining: remaining.map(Duration::from_secs),
+            lasting: false,
+        };
         AccountStatus { paused: Some(pause), ..account(2, &[window(10, 1, 60)]) }
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::cast_precision_loss,
+    clippy::expect_used,
     clippy::print_stdout,
     clippy::unchecked_time_subtraction,
     clippy::unwrap_used,
@@ -10,6 +11,7 @@
 
 mod architecture;
 mod budget;
+mod cli;
 mod day;
 mod http;
 mod service;

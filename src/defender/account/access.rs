@@ -8,7 +8,7 @@ use super::Account;
 use crate::{
     defender::{
         journal::Journal,
-        token::{REQUIRED_ROLE, SignInFailure, Token},
+        token::{self, SignInFailure, Token},
         transport::Transport,
     },
     domain::{retry::Backoff, time::BootTime},
@@ -32,7 +32,7 @@ pub(super) struct Access {
     sign_in_failures: u32,
     next_sign_in: BootTime,
     /// Why there is no token, since the last sign-in failed.
-    sign_in_trouble: Option<String>,
+    sign_in_trouble: Option<SignInFailure>,
     /// 401s since the last answer that was none.
     refused_in_a_row: u32,
     hold: Option<Hold>,
@@ -77,8 +77,13 @@ impl Access {
 
     /// Why no calls are made, if that is because of the token or its rights.
     pub(super) fn trouble(&self, now: BootTime) -> Option<&str> {
-        let no_token = self.token(now).is_none();
-        self.hold.as_ref().map(|hold| hold.why.as_str()).or(self.sign_in_trouble.as_deref().filter(|_| no_token))
+        let sign_in = self.sign_in_trouble.as_ref().filter(|_| self.token(now).is_none());
+        self.hold.as_ref().map(|hold| hold.why.as_str()).or(sign_in.map(|failure| failure.words.as_str()))
+    }
+
+    /// Whether the trouble, if there is one, stays until someone changes something.
+    pub(super) fn needs_mending(&self) -> bool {
+        self.hold.is_some() || self.sign_in_trouble.as_ref().is_some_and(|failure| !failure.transient)
     }
 
     /// Whether no token has been had yet, and no sign-in has failed.
@@ -102,26 +107,16 @@ impl Access {
         self.token = None;
         self.refused_in_a_row += 1;
         if self.refused_in_a_row > 1 {
-            let why = "the API refuses a fresh token (401): check that the account's scope belongs to its api_url; \
-                       one call a minute until it is accepted";
-            self.hold(why.to_owned(), REFUSED_PROBE, now);
+            let why = format!("{}; one call a minute until it is accepted", token::TOKEN_REFUSED);
+            self.hold(why, REFUSED_PROBE, now);
             self.next_sign_in = now + REFUSED_PROBE;
         }
     }
 
     /// The API answered 403. `said` is what it said, with a leading `: `, or empty.
     pub(super) fn forbidden(&mut self, said: &str, now: BootTime) {
-        let remedy = if self.lacks_role() {
-            format!(
-                "the token has no role {REQUIRED_ROLE}: add that application permission to the app registration and grant admin consent"
-            )
-        } else {
-            format!(
-                "check the app registration's permissions ({REQUIRED_ROLE}, with admin consent) and the tenant's licence"
-            )
-        };
-        let why =
-            format!("the API forbids the call (403{said}); {remedy}; one call every 5 minutes until it is allowed");
+        let why = token::forbidden_words(said, self.lacks_role());
+        let why = format!("{why}; one call every 5 minutes until it is allowed");
         // A token issued before the right was granted does not have it.
         self.token = None;
         self.hold(why, FORBIDDEN_PROBE, now);
@@ -168,7 +163,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
                     (None, false) => REFUSED_PROBE,
                 };
                 self.access.next_sign_in = now + wait;
-                self.access.sign_in_trouble = Some(failure.words);
+                self.access.sign_in_trouble = Some(failure);
             }
         }
         self.report_condition(now);

@@ -1,6 +1,6 @@
 //! One app registration in one tenant: the owner of its permits, backlog and answers.
 //!
-//! The task below is the only one that touches this state. Others send it [`Ask`]s and read the [`AccountStatus`] it
+//! The task below is the only one that touches this state. Others put questions ([`AccountHandle`]) and read the [`AccountStatus`] it
 //! publishes. A lookup goes: admitted (a fresh answer ends it here), queued in the backlog, claimed, called, resolved;
 //! or it is parked for a re-ask or a backoff and queued again.
 

@@ -49,14 +49,16 @@ impl<J: Journal, T: Transport> Account<J, T> {
     fn pause(&self, now: BootTime) -> Option<Pause> {
         if let Some(why) = self.access.trouble(now) {
             let until = self.access.next_probe().or(self.access.next_renewal());
-            return Some(Pause { why: why.to_owned(), remaining: until.map(|until| until.saturating_since(now)) });
+            let remaining = until.map(|until| until.saturating_since(now));
+            return Some(Pause { why: why.to_owned(), remaining, lasting: self.access.needs_mending() });
         }
         if let Some(probe) = self.breaker.next_probe() {
-            return Some(Pause { why: self.failing_words(), remaining: Some(probe.saturating_since(now)) });
+            let remaining = Some(probe.saturating_since(now));
+            return Some(Pause { why: self.failing_words(), remaining, lasting: false });
         }
         let frozen = self.budget.frozen_until()?;
         let why = self.frozen_why.clone().unwrap_or_default();
-        Some(Pause { why, remaining: Some(frozen.saturating_since(self.journal.now())) })
+        Some(Pause { why, remaining: Some(frozen.saturating_since(self.journal.now())), lasting: false })
     }
 
     /// Tells the one place that logs conditions how the account is.

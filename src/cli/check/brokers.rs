@@ -1,0 +1,85 @@
+//! Tries Kafka: the brokers, each topic, and the consumer group.
+
+use super::{Finding, Mark};
+use crate::{
+    cli::topics::{configured_topics, counted, settings_words},
+    config::{Settings, Start},
+    daemon::kafka_config,
+    kafka::{
+        client::KafkaConfig,
+        group::{self, GroupOffsets},
+        topics::{TopicReport, TopicRole, TopicState, describe},
+    },
+};
+
+pub(super) async fn try_kafka(settings: &Settings) -> Vec<Finding> {
+    let config = kafka_config(settings);
+    let topics = configured_topics(settings);
+    let brokers = |mark, words: String| Finding::new(mark, "brokers", words);
+    let reports = match describe(&config, &topics).await {
+        Ok(reports) => reports,
+        Err(error) => {
+            let skipped = |about| Finding::new(Mark::Skipped, about, "needs a broker");
+            let mut findings = vec![brokers(Mark::Failed, error.to_string())];
+            findings.extend(topics.iter().map(|topic| skipped(format!("{} topic {}", topic.role, topic.name))));
+            findings.push(skipped(format!("group {}", config.group_id)));
+            return findings;
+        }
+    };
+    let mut findings = vec![brokers(Mark::Ok, format!("{} answers", config.bootstrap_servers))];
+    findings.extend(reports.iter().flat_map(topic));
+    findings.push(group(settings, &config, &reports).await);
+    findings
+}
+
+/// The topic itself, and a warning for each setting that is likely to hurt.
+fn topic(report: &TopicReport) -> Vec<Finding> {
+    let about = format!("{} topic {}", report.topic.role, report.topic.name);
+    match &report.state {
+        TopicState::Missing => {
+            let words = "there is no such topic; create it with `alert-ips topics --create`, or correct its name in \
+                         the section topics";
+            vec![Finding::new(Mark::Failed, about, words)]
+        }
+        TopicState::Refused(words) => vec![Finding::new(Mark::Failed, about, words.as_str())],
+        TopicState::Present(facts) => {
+            let warnings =
+                facts.warnings.iter().map(|words| Finding::new(Mark::Warning, about.as_str(), words.as_str()));
+            std::iter::once(Finding::new(Mark::Ok, about.as_str(), settings_words(facts))).chain(warnings).collect()
+        }
+    }
+}
+
+async fn group(settings: &Settings, config: &KafkaConfig, reports: &[TopicReport]) -> Finding {
+    let about = format!("group {}", config.group_id);
+    let input = reports.iter().filter_map(|report| match &report.state {
+        TopicState::Present(facts) if report.topic.role == TopicRole::Input => {
+            Some((report.topic.name.clone(), facts.partitions))
+        }
+        _ => None,
+    });
+    let input: Vec<_> = input.collect();
+    if input.is_empty() {
+        return Finding::new(Mark::Skipped, about, "needs an input topic");
+    }
+    match group::committed(config, &input).await {
+        Ok(offsets) => Finding::new(Mark::Ok, about, group_words(offsets, settings.input.start)),
+        Err(error) => Finding::new(Mark::Failed, about, error.to_string()),
+    }
+}
+
+fn group_words(GroupOffsets { partitions, committed }: GroupOffsets, start: Start) -> String {
+    let start = match start {
+        Start::Earliest => "earliest".to_owned(),
+        Start::Latest => "latest".to_owned(),
+        Start::At(time) => time.to_string(),
+    };
+    if committed == partitions {
+        format!("goes on at its committed offsets of {}", counted(partitions, "partition"))
+    } else {
+        format!(
+            "has committed offsets of {committed} of {}; the others begin at input.start ({start})",
+            counted(partitions, "partition")
+        )
+    }
+}

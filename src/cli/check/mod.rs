@@ -1,0 +1,149 @@
+//! `alert-ips check`: whether the configuration is right and, with `--online`, whether what it names works.
+
+mod accounts;
+mod brokers;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use clap::Args;
+
+use super::{Configured, Exit, block_on, print::Printer};
+use crate::{
+    config::{AccountSettings, DEFAULT_PATH, Settings},
+    daemon::http_transport,
+    defender::transport::HttpTransport,
+};
+
+/// How long one answer is waited for.
+const WITHIN: Duration = Duration::from_secs(15);
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Nothing is written to a topic, and the consumer group is not joined: whether the brokers allow that \
+                        shows when the daemon runs. Exits with 0 if nothing is wrong, else with 78."
+)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    configured: Configured,
+    /// Also try brokers, topics, sign-in and API; costs one call of each account's limits, which a running daemon
+    /// doesn't know of
+    #[arg(long)]
+    online: bool,
+}
+
+/// What was found about one thing that was tried.
+struct Finding {
+    mark: Mark,
+    /// What was tried.
+    about: String,
+    /// How it went and, if not well, what to do.
+    words: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Ok,
+    /// It works, but someone should know of something.
+    Warning,
+    Failed,
+    /// It can't be tried because of something else that failed.
+    Skipped,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Failed => "FAILED",
+            Self::Skipped => "skipped",
+        })
+    }
+}
+
+impl Finding {
+    fn new(mark: Mark, about: impl Into<String>, words: impl Into<String>) -> Self {
+        Self { mark, about: about.into(), words: words.into() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:7}  {}: {}", self.mark, self.about, self.words)
+    }
+}
+
+pub(super) fn run(args: &CheckArgs, printer: &mut Printer) -> Exit {
+    let settings = match args.configured.load(printer) {
+        Ok(loaded) => loaded.settings,
+        Err(exit) => return exit,
+    };
+    let transport = match http_transport(&settings.http, settings.accounts.len()) {
+        Ok(transport) => Arc::new(transport),
+        Err(error) => {
+            printer.complain(&format!("error: {error}"));
+            return Exit::Config;
+        }
+    };
+    let path = args.configured.config.as_deref().unwrap_or(DEFAULT_PATH.as_ref());
+    printer.say(&format!("ok: {}: the configuration is valid\n{}", path.display(), summary(&settings)));
+    if args.online {
+        block_on(online(settings, transport, printer))
+    } else {
+        printer.say("nothing outside of it was tried; `alert-ips check --online` does that");
+        Exit::Done
+    }
+}
+
+fn summary(settings: &Settings) -> String {
+    let topics = &settings.topics;
+    let mut lines = vec![
+        format!("kafka: {}, group {}", settings.kafka.bootstrap_servers, settings.kafka.group_id),
+        format!("topics: {} -> {}, dead letters {}", topics.input.join(", "), topics.output, topics.dead_letters),
+    ];
+    lines.extend(settings.accounts.iter().map(account_summary));
+    lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}
+
+fn account_summary(account: &AccountSettings) -> String {
+    let limits: Vec<_> = account.limits.iter().map(ToString::to_string).collect();
+    let share = if account.share < 1.0 { format!(" (share {})", account.share) } else { String::new() };
+    format!(
+        "account {}: tenant {}, {}{share}, {} in flight",
+        account.name,
+        account.tenant_id,
+        limits.join(" and "),
+        account.max_in_flight
+    )
+}
+
+/// Tries everything at the same time, and tells in a fixed order.
+async fn online(settings: Settings, transport: Arc<HttpTransport>, printer: &mut Printer) -> Exit {
+    printer.say(&format!(
+        "trying what it names, at most {} s for each answer; one call of each account's limits is spent",
+        WITHIN.as_secs()
+    ));
+    let accounts = settings.accounts.clone().into_iter();
+    let accounts: Vec<_> =
+        accounts.map(|account| tokio::spawn(accounts::try_account(account, transport.clone()))).collect();
+    let mut failed = 0;
+    let mut tell = |findings: Vec<Finding>| {
+        for finding in findings {
+            failed += usize::from(finding.mark == Mark::Failed);
+            printer.say(&finding.to_string());
+        }
+    };
+    tell(brokers::try_kafka(&settings).await);
+    for account in accounts {
+        match account.await {
+            Ok(findings) => tell(findings),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    match failed {
+        0 => printer.say("all of it works"),
+        1 => printer.say("1 thing does not work"),
+        _ => printer.say(&format!("{failed} things do not work")),
+    }
+    if failed == 0 { Exit::Done } else { Exit::Config }
+}

@@ -1,0 +1,229 @@
+//! `alert-ips topics`: the daemon's topics as the cluster knows them, and their creation.
+
+use std::{fmt::Write as _, time::Duration};
+
+use clap::Args;
+
+use super::{Configured, Exit, block_on, print::Printer};
+use crate::{
+    config::Settings,
+    daemon::kafka_config,
+    kafka::{
+        client::KafkaConfig,
+        notice::Trouble,
+        topics::{
+            ClusterError, ConfiguredTopic, Creation, TopicFacts, TopicReport, TopicRole, TopicState, create_missing,
+            describe,
+        },
+    },
+};
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exits with 0 if all topics are there, with 1 if one is missing or no broker answers, and with 78 if \
+                        the configuration or the rights don't allow it."
+)]
+pub(super) struct TopicsArgs {
+    #[command(flatten)]
+    configured: Configured,
+    /// Create the topics that are missing; those that exist are left as they are
+    #[arg(long)]
+    create: bool,
+}
+
+pub(super) fn run(args: &TopicsArgs, printer: &mut Printer) -> Exit {
+    let settings = match args.configured.load(printer) {
+        Ok(loaded) => loaded.settings,
+        Err(exit) => return exit,
+    };
+    let (config, topics) = (kafka_config(&settings), configured_topics(&settings));
+    block_on(async {
+        let outcome = async {
+            if args.create { create(&config, &topics, printer).await } else { show(&config, &topics, printer).await }
+        };
+        outcome.await.unwrap_or_else(|error| {
+            printer.complain(&format!("error: {error}"));
+            exit_of(&error)
+        })
+    })
+}
+
+/// The topics that the daemon reads and writes. The journal is none of them while it is in memory.
+pub(super) fn configured_topics(settings: &Settings) -> Vec<ConfiguredTopic> {
+    let topics = &settings.topics;
+    let of = |role, name: &str| ConfiguredTopic { role, name: name.to_owned() };
+    let input = topics.input.iter().map(|name| of(TopicRole::Input, name));
+    input.chain([of(TopicRole::Output, &topics.output), of(TopicRole::DeadLetters, &topics.dead_letters)]).collect()
+}
+
+/// A topic in a line: partitions, replicas, and the settings that matter.
+pub(super) fn settings_words(facts: &TopicFacts) -> String {
+    let mut words = format!("{}, {}", counted(facts.partitions, "partition"), counted(facts.replicas, "replica"));
+    if facts.settings.is_empty() {
+        words.push_str("; the broker does not tell its settings");
+    }
+    for (name, value) in &facts.settings {
+        // Writing to a string can't fail.
+        let _ = write!(words, ", {name} {}", readable(name, value));
+    }
+    words
+}
+
+async fn show(config: &KafkaConfig, topics: &[ConfiguredTopic], printer: &mut Printer) -> Result<Exit, ClusterError> {
+    let reports = describe(config, topics).await?;
+    printer.say(&table(&reports));
+    for report in &reports {
+        for remark in remarks(report) {
+            printer.say(&format!("{}: {remark}", report.topic.name));
+        }
+    }
+    if reports.iter().any(|report| matches!(report.state, TopicState::Refused(_))) {
+        return Ok(Exit::Config);
+    }
+    if reports.iter().any(TopicReport::is_missing) {
+        printer.say("`alert-ips topics --create` creates what is missing");
+        return Ok(Exit::No);
+    }
+    Ok(Exit::Done)
+}
+
+async fn create(config: &KafkaConfig, topics: &[ConfiguredTopic], printer: &mut Printer) -> Result<Exit, ClusterError> {
+    let creations = create_missing(config, topics).await?;
+    if creations.is_empty() {
+        printer.say("nothing to create: every topic exists");
+    }
+    for creation in &creations {
+        match &creation.result {
+            Ok(()) => printer.say(&created(creation)),
+            Err(words) => printer.complain(&format!("error: {words}")),
+        }
+    }
+    let all = creations.iter().all(|creation| creation.result.is_ok());
+    Ok(if all { Exit::Done } else { Exit::Config })
+}
+
+fn created(creation: &Creation) -> String {
+    let Creation { topic, partitions, replicas, settings, .. } = creation;
+    let settings = settings.iter().map(|(name, value)| format!(", {name} {}", readable(name, value)));
+    format!(
+        "created the {} topic {}: {}, {}{}",
+        topic.role,
+        topic.name,
+        counted(usize::try_from(*partitions).unwrap_or_default(), "partition"),
+        counted(usize::try_from(*replicas).unwrap_or_default(), "replica"),
+        settings.collect::<String>()
+    )
+}
+
+/// Whether someone must change something, or the brokers just are away.
+fn exit_of(error: &ClusterError) -> Exit {
+    match error {
+        ClusterError::Config(_) | ClusterError::Trouble(Trouble::Denied(_)) => Exit::Config,
+        ClusterError::Trouble(_) | ClusterError::BrokenOff => Exit::No,
+    }
+}
+
+fn remarks(report: &TopicReport) -> &[String] {
+    match &report.state {
+        TopicState::Missing => &[],
+        TopicState::Refused(words) => std::slice::from_ref(words),
+        TopicState::Present(facts) => &facts.warnings,
+    }
+}
+
+/// The columns after those that every topic has: a setting each.
+const COLUMNS: [(&str, &str); 4] = [
+    ("MIN IN SYNC", "min.insync.replicas"),
+    ("CLEANUP", "cleanup.policy"),
+    ("RETENTION", "retention.ms"),
+    ("LARGEST BATCH", "max.message.bytes"),
+];
+
+fn table(reports: &[TopicReport]) -> String {
+    let head = ["TOPIC", "ROLE", "STATE", "PARTITIONS", "REPLICAS"].map(str::to_owned);
+    let head = head.into_iter().chain(COLUMNS.map(|(title, _)| title.to_owned())).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(reports.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn row(report: &TopicReport) -> Vec<String> {
+    let unknown = || "-".to_owned();
+    let (state, facts) = match &report.state {
+        TopicState::Missing => ("missing", None),
+        TopicState::Refused(_) => ("unknown", None),
+        TopicState::Present(facts) => ("present", Some(facts)),
+    };
+    let count = |of: fn(&TopicFacts) -> usize| facts.map_or_else(unknown, |facts| of(facts).to_string());
+    let setting = |name: &str| {
+        let known = facts.and_then(|facts| facts.settings.iter().find(|(known, _)| known == name));
+        known.map_or_else(unknown, |(name, value)| readable(name, value))
+    };
+    let mut row = vec![report.topic.name.clone(), report.topic.role.to_string(), state.to_owned()];
+    row.extend([count(|facts| facts.partitions), count(|facts| facts.replicas)]);
+    row.extend(COLUMNS.map(|(_, name)| setting(name)));
+    row
+}
+
+/// A setting's value with a unit for people.
+fn readable(name: &str, value: &str) -> String {
+    match (name, value.parse::<i64>()) {
+        ("retention.ms", Ok(-1)) => "unlimited".to_owned(),
+        ("retention.ms", Ok(millis)) => {
+            humantime::format_duration(Duration::from_millis(millis.unsigned_abs())).to_string()
+        }
+        ("max.message.bytes", Ok(bytes)) => bytesize::ByteSize(bytes.unsigned_abs()).to_string(),
+        _ => value.escape_default().to_string(),
+    }
+}
+
+pub(super) fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::days("retention.ms", "604800000", "7days")]
+    #[case::for_ever("retention.ms", "-1", "unlimited")]
+    #[case::bytes("max.message.bytes", "1048588", "1.0 MiB")]
+    #[case::text("cleanup.policy", "compact,delete", "compact,delete")]
+    #[case::hostile("cleanup.policy", "\u{1b}[31m", "\\u{1b}[31m")]
+    fn settings_are_shown_with_units(#[case] name: &str, #[case] value: &str, #[case] expected: &str) {
+        assert_eq!(readable(name, value), expected);
+    }
+
+    #[rstest]
+    #[case::down(ClusterError::Trouble(Trouble::Unreachable("no broker".into())), Exit::No)]
+    #[case::denied(ClusterError::Trouble(Trouble::Denied("no right".into())), Exit::Config)]
+    #[case::broken_off(ClusterError::BrokenOff, Exit::No)]
+    fn only_what_someone_must_mend_is_a_configuration_error(#[case] error: ClusterError, #[case] exit: Exit) {
+        assert_eq!(exit_of(&error), exit);
+    }
+
+    #[test]
+    fn a_missing_topic_has_a_row_without_values() {
+        let topic = |role, name: &str| ConfiguredTopic { role, name: name.into() };
+        let settings = vec![("cleanup.policy".to_owned(), "delete".to_owned())];
+        let facts = TopicFacts { partitions: 6, replicas: 3, settings, warnings: Vec::new() };
+        let reports = [
+            TopicReport { topic: topic(TopicRole::Input, "in"), state: TopicState::Present(facts) },
+            TopicReport { topic: topic(TopicRole::DeadLetters, "dead"), state: TopicState::Missing },
+        ];
+        let expected = [
+            "TOPIC  ROLE          STATE    PARTITIONS  REPLICAS  MIN IN SYNC  CLEANUP  RETENTION  LARGEST BATCH",
+            "in     input         present  6           3         -            delete   -          -",
+            "dead   dead letters  missing  -           -         -            -        -          -",
+        ];
+        assert_eq!(table(&reports).lines().collect::<Vec<_>>(), expected);
+    }
+}
