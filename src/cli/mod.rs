@@ -1,6 +1,7 @@
 //! The command line: what can be asked of the program, and with which exit code it answers.
 
 mod config;
+mod demo;
 mod lookup;
 mod print;
 mod run;
@@ -55,6 +56,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the whole daemon at work, with nothing installed and nothing configured
+    Demo(demo::DemoArgs),
     /// Run the daemon: alerts from Kafka in, related IPs out
     Run(Configured),
     /// Ask for the related IPs of alerts, once, without Kafka
@@ -113,6 +116,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     match cli.command {
+        Command::Demo(args) => demo::run(&args, &mut printer),
         Command::Run(configured) => run::run(&configured, &mut printer),
         Command::Lookup(args) => lookup::run(&args, &mut printer),
         Command::Simulate(args) => simulate::run(&args, &mut printer),
