@@ -3,3 +3,4 @@
 #![allow(clippy::unwrap_used, clippy::unchecked_time_subtraction, reason = "a failed assumption fails the test")]
 
 mod budget;
+mod demo;
