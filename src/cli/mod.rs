@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod demo;
 mod lookup;
 mod print;
 mod run;
@@ -59,6 +60,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the whole daemon at work, with nothing installed and nothing configured
+    Demo(demo::DemoArgs),
     /// Run the daemon: alerts from Kafka in, related IPs out
     Run(Configured),
     /// Validate the configuration, and with --online everything it names
@@ -140,6 +143,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     match cli.command {
+        Command::Demo(args) => demo::run(&args, &mut printer),
         Command::Run(configured) => run::run(&configured, &mut printer),
         Command::Check(args) => check::run(&args, &mut printer),
         Command::Lookup(args) => lookup::run(&args, &mut printer),

@@ -13,6 +13,7 @@ mod architecture;
 mod budget;
 mod cli;
 mod day;
+mod demo;
 mod http;
 mod service;
 mod tls;
