@@ -56,8 +56,7 @@ fn a_dead_sign_in_and_a_dead_service_are_waited_for_without_a_dead_letter() {
 
     service.sim.switch(|switches| switches.sign_in_outage = Some(Outage::Refused));
     let mut daemon = Daemon::start(&Config::new(topics, &service.origin).limits(&["50 per 1s"]));
-    let words = daemon.wait_for_words("sign-in");
-    assert!(words.contains(&service.origin), "{words}");
+    daemon.wait_for_words("can't be asked for a token");
     assert_eq!(service.sim.counts().calls, 0, "no call without a token");
 
     service.sim.switch(|switches| switches.sign_in_outage = None);
