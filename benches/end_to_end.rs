@@ -1,6 +1,10 @@
-//! What the daemon costs with the limits out of the way: `cargo bench --bench end_to_end`.
+//! What the daemon costs with the limits out of the way:
 //!
-//! It starts a real Kafka (`tools/kafka`), the simulated service as a process of its own (`alert-ips simulate`) and the
+//! ```sh
+//! cargo build --release && ALERT_IPS_BIN=target/release/alert-ips cargo bench --profile dev --bench end_to_end
+//! ```
+//!
+//! The profile is that of this program alone, which only looks on. It starts a real Kafka (`tools/kafka`), the simulated service as a process of its own (`alert-ips simulate`) and the
 //! daemon, all on this machine, and prints figures; it judges none. `ALERT_IPS_BENCH_ALERTS` (default 100,000) says how
 //! many alerts are put through.
 

@@ -80,7 +80,7 @@ fn a_forbidden_account_holds_its_calls_and_says_what_to_do() {
     let topics = checker.topics();
 
     service.sim.switch(|switches| switches.forbid = true);
-    let config = Config::new(topics, &service.origin);
+    let config = Config::new(topics, &service.origin).limits(&["50 per 1s"]);
     let mut daemon = Daemon::start(&config);
     daemon.wait_for_words("403");
     daemon.wait_for_words("permission");
@@ -101,8 +101,8 @@ fn missing_topics_are_waited_for() {
     let Some(kafka) = Broker::shared() else { return };
     let service = service(&[]);
     let topics = Topics::named(&kafka.bootstrap, "missing");
-    let mut daemon =
-        Daemon::start(&Config::new(&topics, &service.origin).property("topic.metadata.refresh.interval.ms", 1_000));
+    let config = Config::new(&topics, &service.origin).limits(&["50 per 1s"]);
+    let mut daemon = Daemon::start(&config.property("topic.metadata.refresh.interval.ms", 1_000));
     daemon.wait_for_words(&topics.input);
 
     topics.create_all();
