@@ -1,0 +1,118 @@
+//! The pure parts, each at the size it has on a bad day: `cargo bench --bench domain`.
+
+#![allow(clippy::unwrap_used, reason = "a failed assumption ends the measurement")]
+
+use std::{hint::black_box, time::Duration};
+
+use alert_ips::{
+    decode::decode,
+    domain::{
+        alert::{Alert, AlertId, Severity},
+        backlog::{Backlog, Patience},
+        budget::{Budget, Ruling},
+        journal::{Answer, Claim, ClaimId, Entry, Reached},
+        outcome::{Outcome, Status},
+        record::{Epoch, Partition, Receipt},
+        related_ips::RelatedIps,
+        terms::Terms,
+        time::JournalTime,
+    },
+    encode::{OutputFormat, encode},
+    sim::world::{Shares, World},
+};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use jiff::Timestamp;
+
+/// Lookups in the backlog while it is measured.
+const WAITING: u64 = 50_000;
+
+/// The time at which the simulated world stands.
+const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
+
+/// The first message of this shape in the simulated world.
+fn payload(shape: &str) -> Vec<u8> {
+    let mut world = World::new(1, NOW).shares(Shares::ONLY_NEW);
+    world.find(|message| message.shape == shape).unwrap().payload.unwrap()
+}
+
+fn decoding(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decode");
+    for shape in ["alert", "alert of 2019", "bare id", "streaming row", "event hubs envelope", "list page"] {
+        let payload = payload(shape);
+        let alerts = decode(Some(&payload)).alerts.len() as u64;
+        group.throughput(Throughput::Elements(alerts));
+        group.bench_function(shape, |bencher| bencher.iter(|| decode(black_box(Some(&payload)))));
+    }
+    group.finish();
+}
+
+fn encoding(criterion: &mut Criterion) {
+    let receipt =
+        Receipt { partition: Partition { topic: "defender.alerts".into(), number: 3 }, offset: 42, epoch: Epoch(1) };
+    let alert = decode(Some(&payload("alert"))).alerts.remove(0).alert;
+    let ips = RelatedIps::from_texts(["104.80.104.128", "23.203.232.228", "2a01:111::1"]);
+    let outcome = Outcome { status: Status::Found, ips, retrieved_at: NOW };
+    criterion.bench_function("encode/json", |bencher| {
+        bencher.iter(|| {
+            encode(OutputFormat::Json, black_box(&receipt), 0, black_box(&alert), "tenant", black_box(&outcome), &[])
+        });
+    });
+}
+
+/// A claim and its answer with both documented windows as full as they get.
+fn budget(criterion: &mut Criterion) {
+    let terms = Terms {
+        limits: ["100 per 1m", "1500 per 1h"].map(|text| text.parse().unwrap()).into(),
+        share: 1.0,
+        reserve: 0.01,
+        max_in_flight: 8,
+        claim_ttl: Duration::from_secs(10),
+        call_timeout: Duration::from_secs(30),
+    };
+    let mut budget = Budget::new(terms);
+    let alert = AlertId::parse("da637551227677560813_-961444813").unwrap();
+    let (mut number, mut now) = (0, Duration::ZERO);
+    let mut spend = move || {
+        number += 1;
+        // The sustained rate: 1500 an hour, with the clocks' margin and the slots that stay free.
+        now += Duration::from_millis(2_430);
+        let id = ClaimId(number);
+        let claim = Entry::Claim(Claim { id, alert: alert.clone(), severity: Severity::High });
+        let ruling = budget.apply(JournalTime::from_origin(now), &claim);
+        assert_eq!(ruling, Ruling::Granted(id));
+        let answer = Entry::Answer(Answer { claim: id, reached: Reached::Complete });
+        budget.apply(JournalTime::from_origin(now + Duration::from_millis(100)), &answer)
+    };
+    (0..2_000).for_each(|_| drop(spend()));
+    criterion.bench_function("budget/claim and answer", |bencher| bencher.iter(&mut spend));
+}
+
+fn backlog(criterion: &mut Criterion) {
+    let mut backlog = Backlog::new(Patience::new(|severity| Duration::from_mins(5 * severity as u64)));
+    let alert = |number: u64| Alert {
+        id: AlertId::parse(&format!("da{:018}_{number}", 637_551_227_677_560_813 + number)).unwrap(),
+        tenant: None,
+        severity: Severity::ALL[(number % 5) as usize],
+        updated: None,
+        created: None,
+    };
+    let mut number = 0;
+    let mut queue = |backlog: &mut Backlog| {
+        number += 1;
+        let Alert { id, severity, .. } = alert(number);
+        let since = NOW + Duration::from_millis(number);
+        let place = backlog.place(id, severity, since);
+        backlog.queue(place);
+    };
+    (0..WAITING).for_each(|_| queue(&mut backlog));
+    criterion.bench_function("backlog/queue and take at 50,000", |bencher| {
+        bencher.iter(|| {
+            queue(&mut backlog);
+            let severity = backlog.next(|_| true).unwrap();
+            backlog.take(severity)
+        });
+    });
+}
+
+criterion_group!(benches, decoding, encoding, budget, backlog);
+criterion_main!(benches);

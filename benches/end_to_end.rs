@@ -1,0 +1,159 @@
+//! What the daemon costs with the limits out of the way:
+//!
+//! ```sh
+//! cargo build --release && ALERT_IPS_BIN=target/release/alert-ips cargo bench --profile dev --bench end_to_end
+//! ```
+//!
+//! The profile is that of this program alone, which only looks on. It starts a real Kafka (`tools/kafka`), the simulated service as a process of its own (`alert-ips simulate`) and the
+//! daemon, all on this machine, and prints figures; it judges none. `ALERT_IPS_BENCH_ALERTS` (default 100,000) says how
+//! many alerts are put through.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a measurement on the machine's time; a failed assumption ends it"
+)]
+
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "shared with the suite, which uses all of it")]
+#[path = "../tests/kafka/harness/mod.rs"]
+mod harness;
+
+use std::{
+    collections::HashMap,
+    env,
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use alert_ips::domain::record::Record;
+use jiff::Timestamp;
+
+use self::harness::{Broker, Config, Daemon, Topics, program};
+
+/// No call has to wait for it.
+const WIDE: &str = "1000000 per 1s";
+
+const IN_FLIGHT: usize = 64;
+
+/// The quiet phase: so many alerts, one every 50 ms.
+const QUIET_ALERTS: usize = 600;
+
+fn main() {
+    let alerts = env::var("ALERT_IPS_BENCH_ALERTS").map_or(100_000, |count| count.parse().expect("a number"));
+    let kafka = Broker::required();
+    let simulator = Simulator::start();
+    println!("{alerts} alerts, {IN_FLIGHT} calls in flight; simulated service, Kafka and daemon on one machine");
+    storm(kafka, &simulator, alerts);
+    quiet(kafka, &simulator);
+}
+
+/// Everything waits when the daemon starts.
+fn storm(kafka: &Broker, simulator: &Simulator, alerts: usize) {
+    let topics = Topics::create(&kafka.bootstrap, "bench-storm");
+    topics.seed_many(alerts, Duration::ZERO);
+    let started = Timestamp::now();
+    let mut daemon = Daemon::start(&config(&topics, simulator));
+    daemon.wait_for("everything is committed", Duration::from_mins(30), |_| {
+        thread::sleep(Duration::from_millis(200));
+        (topics.uncommitted() == 0).then_some(())
+    });
+    let (processor, peak) = (daemon.processor_time().as_secs_f64(), daemon.peak_kib());
+    daemon.stop();
+    let times = milliseconds(&topics.read(&topics.output));
+    let (first, last) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+    let (seconds, count) = ((last - first) as f64 / 1e3, times.len() as f64);
+    println!("start to first output     {:9} ms, joining the group included", first - started.as_millisecond());
+    println!("throughput                {:9.0} alerts/s", count / seconds);
+    println!("processor time            {:9.3} s per 1,000 alerts, the daemon's own", processor / count * 1e3);
+    println!("peak memory               {:9.1} MiB", mebibytes(peak));
+}
+
+/// 20 alerts a second, one at a time.
+fn quiet(kafka: &Broker, simulator: &Simulator) {
+    let topics = Topics::create(&kafka.bootstrap, "bench-quiet");
+    let mut daemon = Daemon::start(&config(&topics, simulator));
+    daemon.wait_until_ready();
+    thread::sleep(Duration::from_secs(5));
+    println!("idle memory               {:9.1} MiB", mebibytes(daemon.resident_kib()));
+    topics.seed_many(QUIET_ALERTS, Duration::from_millis(50));
+    daemon.finish(&topics);
+    daemon.stop();
+
+    let inputs: HashMap<_, _> = topics
+        .read(&topics.input)
+        .into_iter()
+        .map(|record| {
+            let receipt = &record.receipt;
+            (format!("{}/{}/{}/0", topics.input, receipt.partition.number, receipt.offset), record.timestamp.unwrap())
+        })
+        .collect();
+    let outputs = topics.read(&topics.output);
+    let mut latencies: Vec<_> = outputs
+        .iter()
+        .map(|record| {
+            let id = record.headers.iter().find(|header| &*header.name == "ce_id").unwrap();
+            let id = std::str::from_utf8(id.value.as_deref().unwrap()).unwrap();
+            record.timestamp.unwrap().duration_since(inputs[id]).as_millis()
+        })
+        .collect();
+    latencies.sort_unstable();
+    let percentile = |hundredths: usize| latencies[(latencies.len() - 1) * hundredths / 100];
+    println!(
+        "latency at 20 alerts/s    {:9} ms median, {} ms 99th percentile, {} ms at most;",
+        percentile(50),
+        percentile(99),
+        percentile(100)
+    );
+    println!(
+        "                          from the input's creation by its producer until the output's append by the broker,"
+    );
+    println!("                          so both ways over Kafka and the call are in it");
+}
+
+fn config(topics: &Topics, simulator: &Simulator) -> Config {
+    Config::new(topics, &simulator.origin).limits(&[WIDE]).set("accounts.contoso.max_in_flight", IN_FLIGHT)
+}
+
+fn milliseconds(records: &[Record]) -> Vec<i64> {
+    records.iter().map(|record| record.timestamp.unwrap().as_millisecond()).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "small numbers")]
+fn mebibytes(kib: u64) -> f64 {
+    kib as f64 / 1024.0
+}
+
+/// `alert-ips simulate`, killed at the end.
+struct Simulator {
+    child: Child,
+    origin: String,
+}
+
+impl Simulator {
+    fn start() -> Self {
+        let mut child = Command::new(program())
+            .args(["simulate", "--listen", "127.0.0.1:0", "--limits", WIDE, "--mix", "all-found", "--latency", "none"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the simulated service starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let origin = line.split_whitespace().last().unwrap().to_owned();
+        assert!(origin.starts_with("http://"), "{line}");
+        Self { child, origin }
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

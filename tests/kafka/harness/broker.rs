@@ -1,0 +1,91 @@
+//! A real Kafka, started and stopped by `tools/kafka`.
+
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+/// Where the shared broker listens unless `ALERT_IPS_KAFKA_PORT` says otherwise; the default of `tools/kafka`.
+const DEFAULT_PORT: u16 = 19092;
+
+/// One broker, that is its own cluster.
+pub struct Broker {
+    pub bootstrap: String,
+    port: u16,
+    /// Stopped and wiped at the end.
+    own: bool,
+}
+
+impl Broker {
+    /// The broker that all tests share, started if it does not run; `None`, said on stderr, where the suite is not
+    /// asked for.
+    pub fn shared() -> Option<&'static Self> {
+        is_asked_for().then(Self::required)
+    }
+
+    /// The same, asked for or not.
+    pub fn required() -> &'static Self {
+        static SHARED: OnceLock<Broker> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start_at(shared_port(), false))
+    }
+
+    /// A broker for one test, which may stop it.
+    pub fn own(number: u16) -> Option<Self> {
+        is_asked_for().then(|| Self::start_at(shared_port() + 10 * number, true))
+    }
+
+    pub fn stop(&self) {
+        self.tool("stop");
+    }
+
+    pub fn start(&self) {
+        self.tool("start");
+    }
+
+    fn start_at(port: u16, own: bool) -> Self {
+        let mut broker = Self { bootstrap: String::new(), port, own };
+        if own {
+            broker.tool("stop");
+            broker.tool("wipe");
+        }
+        broker.bootstrap = broker.tool("start");
+        broker
+    }
+
+    /// What `tools/kafka COMMAND` prints.
+    fn tool(&self, command: &str) -> String {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let output = Command::new(root.join("tools/kafka"))
+            .args([command, "--port", &self.port.to_string()])
+            .stdin(Stdio::null())
+            .output()
+            .expect("tools/kafka runs");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "tools/kafka {command} failed: {errors}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if self.own {
+            self.tool("stop");
+            self.tool("wipe");
+        }
+    }
+}
+
+fn shared_port() -> u16 {
+    env::var("ALERT_IPS_KAFKA_PORT").map_or(DEFAULT_PORT, |port| port.parse().expect("ALERT_IPS_KAFKA_PORT is a port"))
+}
+
+fn is_asked_for() -> bool {
+    let asked =
+        env::var_os("ALERT_IPS_BIN").is_some() || env::var("ALERT_IPS_KAFKA_REQUIRED").is_ok_and(|value| value == "1");
+    if !asked {
+        eprintln!("skipped: it needs a real Kafka (Java 17 and Maven); ALERT_IPS_KAFKA_REQUIRED=1 runs it");
+    }
+    asked
+}

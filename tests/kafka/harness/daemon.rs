@@ -1,0 +1,232 @@
+//! The program as a child process: configured, started, signalled, asked, and its log kept.
+
+use std::{
+    env,
+    fmt::Display,
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::process::ExitStatusExt as _,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use alert_ips::sim::world::TENANT;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::{LONG, Topics, eventually};
+
+/// How much of its log a failed test shows.
+const SHOWN_LOG_LINES: usize = 60;
+
+/// The unit of times in `/proc/PID/stat`, `USER_HZ`: the same on every Linux.
+const TICKS_PER_SECOND: u32 = 100;
+
+/// What the program is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    file: String,
+    properties: String,
+    set: Vec<String>,
+}
+
+impl Config {
+    /// For these topics and the simulated service at `origin`.
+    pub fn new(topics: &Topics, origin: &str) -> Self {
+        let Topics { bootstrap, input, output, dead_letters, group } = topics;
+        let file = format!(
+            r#"
+            [kafka]
+            bootstrap_servers = "{bootstrap}"
+            group_id = "{group}"
+            [topics]
+            input = ["{input}"]
+            output = "{output}"
+            dead_letters = "{dead_letters}"
+            [instance]
+            name = "one"
+            [accounts.contoso]
+            tenant_id = "{TENANT}"
+            client_id = "66666666-7777-8888-9999-000000000000"
+            client_secret_file = "./client-secret"
+            api_url = "{origin}"
+            authority_url = "{origin}"
+            [not_found]
+            reask_after = ["1s", "1s", "2s"]
+            [retry]
+            first = "200ms"
+            [log]
+            format = "json"
+            "#
+        );
+        Self { file, properties: "[kafka.properties]\n".to_owned(), set: Vec::new() }
+    }
+
+    /// Sets one key, as `--set` does.
+    pub fn set(mut self, key: &str, value: impl Display) -> Self {
+        self.set.push(format!("{key}={value}"));
+        self
+    }
+
+    pub fn limits(self, limits: &[&str]) -> Self {
+        self.set("accounts.contoso.limits", limits.join(", "))
+    }
+
+    /// One of librdkafka's own settings.
+    pub fn property(mut self, key: &str, value: impl Display) -> Self {
+        self.properties.push_str(&format!("\"{key}\" = \"{value}\"\n"));
+        self
+    }
+}
+
+/// The running program. Dropped, it is killed; after a failure the end of its log is shown.
+pub struct Daemon {
+    child: Child,
+    admin: SocketAddr,
+    folder: TempDir,
+}
+
+impl Daemon {
+    pub fn start(config: &Config) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("client-secret"), "a secret for a simulated sign-in").unwrap();
+        let file = folder.path().join("alert-ips.toml");
+        fs::write(&file, format!("{}\n{}", config.file, config.properties)).unwrap();
+        // Free a moment ago; the tests take few ports.
+        let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut command = Command::new(program());
+        command.arg("run").arg("--config").arg(file).args(["--set", &format!("admin.listen={admin}")]);
+        for assignment in &config.set {
+            command.args(["--set", assignment]);
+        }
+        let log = File::create(folder.path().join("log")).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("the program starts");
+        Self { child, admin, folder }
+    }
+
+    /// Waits until everything in the input is committed.
+    pub fn finish(&mut self, topics: &Topics) {
+        self.wait_for("everything in the input is committed", LONG, |_| (topics.uncommitted() == 0).then_some(()));
+    }
+
+    /// Like [`eventually`], and fails at once if the program ends.
+    pub fn wait_for<T>(&mut self, what: &str, limit: Duration, mut ask: impl FnMut(&Self) -> Option<T>) -> T {
+        eventually(what, limit, || {
+            self.assert_running();
+            ask(self)
+        })
+    }
+
+    pub fn assert_running(&mut self) {
+        let status = self.child.try_wait().unwrap();
+        assert!(status.is_none(), "the program ended by itself: {}", status.unwrap());
+    }
+
+    pub fn terminate(&self) {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        assert_eq!(self.child.wait().unwrap().signal(), Some(9));
+    }
+
+    /// How the program ends, within `limit`.
+    pub fn exited(&mut self, limit: Duration) -> ExitStatus {
+        eventually("the program ends", limit, || self.child.try_wait().unwrap())
+    }
+
+    /// SIGTERM, and exit code 0 within 30 s.
+    pub fn stop(mut self) {
+        self.terminate();
+        let status = self.exited(Duration::from_secs(30));
+        assert_eq!(status.code(), Some(0), "{status}");
+    }
+
+    /// Status and body of a page of the admin server; `None` while it does not answer.
+    pub fn page(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(self.admin).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.get(9..12)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// Waits until it is not ready and says these words; returns all it says.
+    pub fn wait_for_words(&mut self, words: &str) -> String {
+        self.wait_for(&format!("/readyz says 503 and \"{words}\""), LONG, |daemon| {
+            let (status, body) = daemon.page("/readyz")?;
+            (status == 503 && body.contains(words)).then_some(body)
+        })
+    }
+
+    pub fn wait_until_ready(&mut self) {
+        self.wait_for("/readyz says 200", LONG, |daemon| daemon.page("/readyz").filter(|(status, _)| *status == 200));
+    }
+
+    /// The sum of a metric over its labels.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let (_, text) = self.page("/metrics")?;
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            rest.starts_with(['{', ' ']).then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
+        });
+        Some(values.sum())
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// The most memory it has had resident so far, in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// The memory it has resident now, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The processor time it has used so far, in user and system mode.
+    pub fn processor_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // Behind the name, which is in parentheses: utime and stime are the 12th and 13th of what is left.
+        let (_, rest) = stat.rsplit_once(") ").unwrap();
+        let ticks: u64 = rest.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        Duration::from_secs(ticks) / TICKS_PER_SECOND
+    }
+
+    fn status(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..];
+            eprintln!("--- the end of the program's log:\n{}\n---", last.join("\n"));
+        }
+    }
+}
+
+/// The program to test: that of the environment, else the one built with the tests.
+pub fn program() -> PathBuf {
+    env::var_os("ALERT_IPS_BIN").map_or_else(|| env!("CARGO_BIN_EXE_alert-ips").into(), PathBuf::from)
+}

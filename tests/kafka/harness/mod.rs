@@ -1,0 +1,35 @@
+//! What the tests are made of: a broker, topics, the simulated service, the program, and the checker.
+
+mod broker;
+mod checker;
+mod daemon;
+mod service;
+mod topics;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+pub use self::{
+    broker::Broker,
+    checker::{Checker, Published},
+    daemon::{Config, Daemon, program},
+    service::Service,
+    topics::{Seeded, Topics},
+};
+
+/// Far longer than anything takes on a busy machine.
+pub const LONG: Duration = Duration::from_secs(120);
+
+/// Asks again and again until there is an answer; panics with what was waited for when `limit` is over.
+pub fn eventually<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begun.elapsed() < limit, "not within {} s: {what}", limit.as_secs());
+        thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,246 @@
+//! The topics of one test: created under fresh names, seeded, read back by a plain consumer, deleted.
+
+use std::{collections::BTreeMap, env, process, time::Duration};
+
+use alert_ips::{
+    domain::record::{Epoch, Header, Partition, Receipt, Record},
+    sim::world::Message,
+};
+use jiff::Timestamp;
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer as _},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header as KafkaHeader, Headers as _, Message as _, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
+
+const PARTITIONS: i32 = 3;
+
+/// How long the broker has for each answer.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Counts the seeded messages, so that what is read back finds its expectation.
+const SEED_HEADER: &str = "seed";
+
+/// Input, output and dead letters, and the group that reads them.
+pub struct Topics {
+    pub bootstrap: String,
+    pub input: String,
+    pub output: String,
+    pub dead_letters: String,
+    pub group: String,
+}
+
+/// A message as it stands in the input topic, and what must become of it.
+pub struct Seeded {
+    pub record: Record,
+    pub message: Message,
+    pub traceparent: String,
+}
+
+impl Topics {
+    /// Names nobody has used, and no topics yet.
+    pub fn named(bootstrap: &str, test: &str) -> Self {
+        let unique = format!("{test}-{}-{}", process::id(), Timestamp::now().as_millisecond());
+        Self {
+            bootstrap: bootstrap.to_owned(),
+            input: format!("{unique}.in"),
+            output: format!("{unique}.out"),
+            dead_letters: format!("{unique}.dead-letters"),
+            group: unique,
+        }
+    }
+
+    pub fn create(bootstrap: &str, test: &str) -> Self {
+        let topics = Self::named(bootstrap, test);
+        topics.create_all();
+        topics
+    }
+
+    pub fn create_all(&self) {
+        let new = self.all().map(|name| {
+            let topic = NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1));
+            // So an output's timestamp says when it was there to be read.
+            if name == self.output { topic.set("message.timestamp.type", "LogAppendTime") } else { topic }
+        });
+        let made = block_on(self.admin().create_topics(&new, &options()));
+        assert!(made.unwrap().iter().all(Result::is_ok), "topics of {} are created", self.group);
+        // The creation is acknowledged before every client can see it.
+        super::eventually("the topics are there", ANSWER, || {
+            self.all().iter().all(|topic| self.partitions(topic) == PARTITIONS).then_some(())
+        });
+    }
+
+    /// Writes the messages and reads them back, so that their places and timestamps are known.
+    pub fn seed(&self, messages: Vec<Message>) -> Vec<Seeded> {
+        let producer = self.producer();
+        for (number, message) in messages.iter().enumerate() {
+            let number = number.to_string();
+            let headers = OwnedHeaders::new()
+                .insert(KafkaHeader { key: SEED_HEADER, value: Some(&number) })
+                .insert(KafkaHeader { key: "traceparent", value: Some(&traceparent(&number)) });
+            let mut record = BaseRecord::<[u8], [u8]>::to(&self.input).headers(headers);
+            record.key = message.key.as_deref();
+            record.payload = message.payload.as_deref();
+            send(&producer, record);
+        }
+        producer.flush(ANSWER).unwrap();
+        let mut records: BTreeMap<usize, Record> = BTreeMap::new();
+        for record in self.read(&self.input) {
+            let number = record.headers.iter().find(|header| &*header.name == SEED_HEADER).unwrap();
+            let number = std::str::from_utf8(number.value.as_deref().unwrap()).unwrap().parse().unwrap();
+            assert!(records.insert(number, record).is_none(), "seeded once");
+        }
+        assert_eq!(records.len(), messages.len());
+        let seeded = records.into_iter().zip(messages);
+        seeded
+            .map(|((number, record), message)| {
+                let traceparent = traceparent(&number.to_string());
+                Seeded { record, message, traceparent }
+            })
+            .collect()
+    }
+
+    /// Writes `count` small alerts of low severity, each with an id of its own, with this pause after each.
+    pub fn seed_many(&self, count: usize, pause: Duration) {
+        let producer = self.producer();
+        // Of now, so that none is expired.
+        let ticks = 621_355_968_000_000_000 + Timestamp::now().as_nanosecond() / 100;
+        for number in 0..count {
+            let payload = format!(
+                r#"{{"id":"da{ticks}_-{number}","incidentId":1126093,"severity":"Low","status":"New","category":"Execution","title":"Suspicious PowerShell command line","machineId":"111e6dd8c833c8a052ea231ec1b19adaf497b625"}}"#,
+            );
+            send(&producer, BaseRecord::<[u8], [u8]>::to(&self.input).payload(payload.as_bytes()));
+            if !pause.is_zero() {
+                producer.flush(ANSWER).unwrap();
+                std::thread::sleep(pause);
+            }
+        }
+        producer.flush(ANSWER).unwrap();
+    }
+
+    /// Everything in a topic, as a reader of committed records sees it.
+    pub fn read(&self, topic: &str) -> Vec<Record> {
+        let consumer = self.consumer();
+        let mut assignment = TopicPartitionList::new();
+        for number in 0..PARTITIONS {
+            assignment.add_partition_offset(topic, number, Offset::Beginning).unwrap();
+        }
+        consumer.assign(&assignment).unwrap();
+        let (mut records, mut open) = (Vec::new(), PARTITIONS);
+        while open > 0 {
+            match consumer.poll(ANSWER).expect("the broker answers") {
+                Ok(message) => records.push(record(&message)),
+                Err(KafkaError::PartitionEOF(_)) => open -= 1,
+                Err(error) => panic!("{topic} can't be read: {error}"),
+            }
+        }
+        records
+    }
+
+    /// How many records a topic holds.
+    pub fn count(&self, topic: &str) -> i64 {
+        let consumer = self.consumer();
+        (0..PARTITIONS).map(|number| consumer.fetch_watermarks(topic, number, ANSWER).unwrap().1).sum()
+    }
+
+    /// Offsets of the input that the group has not committed.
+    pub fn uncommitted(&self) -> i64 {
+        let consumer = self.consumer();
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition_range(&self.input, 0, PARTITIONS - 1);
+        let committed = consumer.committed_offsets(asked, ANSWER).unwrap();
+        let open = committed.elements().into_iter().map(|partition| {
+            let (_, end) = consumer.fetch_watermarks(&self.input, partition.partition(), ANSWER).unwrap();
+            match partition.offset() {
+                Offset::Offset(next) => end - next,
+                _ => end,
+            }
+        });
+        open.sum()
+    }
+
+    fn all(&self) -> [&str; 3] {
+        [&self.input, &self.output, &self.dead_letters]
+    }
+
+    fn partitions(&self, topic: &str) -> i32 {
+        let metadata = self.consumer().fetch_metadata(Some(topic), ANSWER).unwrap();
+        let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
+        found.map_or(0, |found| i32::try_from(found.partitions().len()).unwrap())
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap);
+        config
+    }
+
+    fn consumer(&self) -> BaseConsumer {
+        let mut config = self.client();
+        config.set("group.id", &self.group).set("isolation.level", "read_committed");
+        config.set("enable.partition.eof", "true").set("enable.auto.commit", "false");
+        config.create().unwrap()
+    }
+
+    fn producer(&self) -> BaseProducer {
+        let mut config = self.client();
+        config.set("linger.ms", "5").set("queue.buffering.max.messages", "200000");
+        config.create().unwrap()
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client().create().unwrap()
+    }
+}
+
+impl Drop for Topics {
+    /// A failed test leaves its topics to be looked at.
+    fn drop(&mut self) {
+        if !std::thread::panicking() && env::var_os("ALERT_IPS_KEEP_TOPICS").is_none() {
+            let _ = block_on(self.admin().delete_topics(&self.all(), &options()));
+        }
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER))
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+fn send(producer: &BaseProducer, mut record: BaseRecord<'_, [u8], [u8]>) {
+    loop {
+        match producer.send(record) {
+            Ok(()) => return,
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                record = back;
+                producer.poll(Duration::from_millis(10));
+            }
+            Err((error, _)) => panic!("a record can't be produced: {error}"),
+        }
+    }
+}
+
+fn traceparent(number: &str) -> String {
+    format!("00-abcdef{number:0>26}-00f067aa0ba902b7-01")
+}
+
+fn record(message: &rdkafka::message::BorrowedMessage<'_>) -> Record {
+    let partition = Partition { topic: message.topic().into(), number: message.partition() };
+    let headers = message.headers().map(|headers| {
+        headers.iter().map(|header| Header { name: header.key.into(), value: header.value.map(Into::into) }).collect()
+    });
+    Record {
+        receipt: Receipt { partition, offset: message.offset(), epoch: Epoch::default() },
+        key: message.key().map(Into::into),
+        payload: message.payload().map(Into::into),
+        headers: headers.unwrap_or_default(),
+        timestamp: message.timestamp().to_millis().map(|millis| Timestamp::from_millisecond(millis).unwrap()),
+    }
+}
