@@ -154,7 +154,9 @@ fn librdkafka_is_configured_in_one_place() {
     let allowed = [Path::new("kafka/client.rs"), Path::new("cli/demo/broker.rs")];
     let offenders: Vec<_> = sources()
         .into_iter()
-        .filter(|source| !allowed.contains(&source.path.as_path()) && configures.iter().any(|call| source.code.contains(call)))
+        .filter(|source| {
+            !allowed.contains(&source.path.as_path()) && configures.iter().any(|call| source.code.contains(call))
+        })
         .map(|source| source.path)
         .collect();
     assert_eq!(offenders, Vec::<PathBuf>::new());
