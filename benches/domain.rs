@@ -77,7 +77,7 @@ fn budget(criterion: &mut Criterion) {
         // The sustained rate: 1500 an hour, with the clocks' margin and the slots that stay free.
         now += Duration::from_millis(2_430);
         let id = ClaimId(number);
-        let claim = Entry::Claim(Claim { id, alert: alert.clone(), severity: Severity::High });
+        let claim = Entry::Claim(Claim { id, alert: alert.clone(), severity: Severity::High, reserved: true });
         let ruling = budget.apply(JournalTime::from_origin(now), &claim);
         assert_eq!(ruling, Ruling::Granted(id));
         let answer = Entry::Answer(Answer { claim: id, reached: Reached::Complete });

@@ -5,7 +5,9 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc;
 
 use crate::{
     clock::Clock,
@@ -32,12 +34,24 @@ pub struct Pipeline {
     pub metrics: Metrics,
 }
 
+/// Names a record between its arrival and its settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RecordId(pub u64);
+
+/// Where the writes of a record go whose other alerts are not decided yet: a High alert must not wait for the Low ones
+/// that came in the same message.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    pub record: RecordId,
+    pub early: mpsc::Sender<(RecordId, Write)>,
+}
+
 /// A record whose alerts are all decided.
-#[derive(Debug)]
-pub struct Processed {
-    /// The record itself: what is refused by the broker as too large still becomes a dead letter.
-    pub record: Record,
-    /// To be acknowledged before the record is settled. Empty for a record that was skipped.
+#[derive(Debug, Default)]
+pub struct Decided {
+    /// Writes that went to the [`Outlet`] before.
+    pub early: usize,
+    /// The others. With none of both the record was skipped.
     pub writes: Vec<Write>,
 }
 
@@ -58,29 +72,37 @@ pub enum Written {
 
 impl Pipeline {
     /// Decides every alert of a record. Takes as long as its lookups take: from microseconds to hours.
-    pub async fn process(&self, record: Record) -> Result<Processed, LetGo> {
-        let decoded = decode(record.payload.as_deref());
-        decoded.skips.iter().for_each(|skip| self.metrics.skipped(*skip));
+    pub async fn process(&self, record: Arc<Record>, outlet: Outlet) -> Result<Decided, LetGo> {
+        let message = decode(record.payload.as_deref());
+        message.skips.iter().for_each(|skip| self.metrics.skipped(*skip));
         let since = record.timestamp.unwrap_or_else(|| self.clock.wall());
+        let mut rejections: Vec<_> = message.rejection.into_iter().collect();
         // All questions are put before the first answer is awaited, so that their order is the account's to choose.
-        let mut questions = Vec::with_capacity(decoded.alerts.len());
-        for Indexed { index, alert } in decoded.alerts {
+        let mut questions = FuturesUnordered::new();
+        for Indexed { index, alert } in message.alerts {
             self.metrics.alert_decoded(alert.severity);
             let question = self.put(&alert, since).await?;
-            questions.push((index, alert, question));
+            questions.push(async move { (index, alert, question.answer().await) });
         }
-        let mut writes = Vec::with_capacity(questions.len());
-        let mut rejections: Vec<_> = decoded.rejection.into_iter().collect();
-        for (index, alert, question) in questions {
-            match question.answer().await? {
-                Ok(outcome) => writes.push(self.outcome(&record, since, index, &alert, &outcome)),
+        let mut decided = Decided::default();
+        while let Some((index, alert, answer)) = questions.next().await {
+            match answer? {
+                Ok(outcome) => {
+                    let write = self.outcome(&record, since, index, &alert, &outcome);
+                    if questions.is_empty() {
+                        decided.writes.push(write);
+                    } else {
+                        decided.early += 1;
+                        outlet.put(write).await;
+                    }
+                }
                 Err(rejection) => rejections.push(named(&alert, &rejection)),
             }
         }
         if let Some(rejection) = merged(rejections) {
-            writes.push(dead_letter(record.clone(), rejection, self.clock.wall(), usize::MAX));
+            decided.writes.push(dead_letter(Record::clone(&record), rejection, self.clock.wall(), usize::MAX));
         }
-        Ok(Processed { record, writes })
+        Ok(decided)
     }
 
     async fn put(&self, alert: &Alert, since: Timestamp) -> Result<Question, LetGo> {
@@ -101,6 +123,13 @@ impl Pipeline {
         let tenant = self.accounts.tenant_of(alert);
         let outgoing = encode(self.format, &record.receipt, index, alert, tenant, outcome, &record.headers);
         Write { outgoing, what: Written::Outcome { severity: alert.severity, since } }
+    }
+}
+
+impl Outlet {
+    async fn put(&self, write: Write) {
+        // The dispatcher goes away only when the process ends; then nothing is committed any more.
+        let _ = self.early.send((self.record, write)).await;
     }
 }
 

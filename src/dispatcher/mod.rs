@@ -27,7 +27,7 @@ use crate::{
     domain::{
         outcome::{Reason, Rejection},
         phase::Phase,
-        record::{Partition, Receipt, Record},
+        record::{Partition, Record},
     },
     kafka::{
         notice::{Client, News, Notice},
@@ -38,7 +38,7 @@ use crate::{
         health::{Condition, Pulse, Reporter},
         metrics::Metrics,
     },
-    pipeline::{Pipeline, Processed, Write, Written, dead_letter},
+    pipeline::{Decided, Outlet, Pipeline, RecordId, Write, Written, dead_letter},
 };
 
 /// How often what is settled is committed.
@@ -49,10 +49,6 @@ const BATCH: usize = 1024;
 
 /// A record larger than this is cut when its dead letter is refused as too large.
 const DEAD_LETTER_FLOOR: usize = 4096;
-
-/// Names a record between its arrival and its settlement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct RecordId(u64);
 
 /// How many records may be open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,9 +91,12 @@ pub struct Dispatcher {
     reporting: Reporting,
     partitions: Partitions,
     running: JoinSet<Ended>,
-    /// Decided records that wait for their writes.
-    decided: HashMap<RecordId, Decided>,
+    /// Every record that is not settled.
+    open: HashMap<RecordId, Open>,
     last_record: RecordId,
+    /// Writes of records that are not decided as a whole yet.
+    early: mpsc::Receiver<(RecordId, Write)>,
+    early_sender: mpsc::Sender<(RecordId, Write)>,
     writes: Writes,
     window: Window,
     draining: bool,
@@ -105,20 +104,23 @@ pub struct Dispatcher {
 
 /// The end of one record's life in the pipeline.
 struct Ended {
-    receipt: Receipt,
-    bytes: usize,
+    record: RecordId,
     /// `None` where the partition was given up meanwhile.
-    result: Option<Result<Processed, LetGo>>,
+    result: Option<Result<Decided, LetGo>>,
 }
 
-struct Decided {
-    record: Record,
+/// A record that is not settled.
+struct Open {
+    record: Arc<Record>,
     bytes: usize,
-    writes_left: usize,
+    /// How many writes it led to, once all its alerts are decided.
+    writes: Option<usize>,
+    acknowledged: usize,
 }
 
 impl Dispatcher {
     pub fn new(pipeline: Arc<Pipeline>, edge: Edge, reporting: Reporting, bounds: OpenBounds, clock: Clock) -> Self {
+        let (early_sender, early) = mpsc::channel(BATCH);
         Self {
             clock,
             pipeline,
@@ -126,8 +128,10 @@ impl Dispatcher {
             reporting,
             partitions: Partitions::default(),
             running: JoinSet::new(),
-            decided: HashMap::new(),
+            open: HashMap::new(),
             last_record: RecordId(0),
+            early,
+            early_sender,
             writes: Writes::default(),
             window: Window::new(bounds.records, bounds.bytes),
             draining: false,
@@ -174,6 +178,7 @@ impl Dispatcher {
                     self.ended(ended);
                 }
             }
+            Some((record, write)) = self.early.recv() => self.write(record, write),
             Some(notice) = self.edge.notices.recv() => self.noticed(notice),
             () = pause(again) => {}
         }
@@ -207,38 +212,52 @@ impl Dispatcher {
     fn admit(&mut self, record: Record) {
         let Some(given_up) = self.partitions.open(&record.receipt) else { return };
         self.reporting.metrics.record_consumed(&record.receipt.partition.topic);
-        let bytes = size_of::<Record>() + record.held_bytes();
+        let bytes = size_of::<Open>() + size_of::<Record>() + record.held_bytes();
         self.window.take(bytes);
-        let pipeline = self.pipeline.clone();
+        self.last_record = RecordId(self.last_record.0 + 1);
+        let (id, record) = (self.last_record, Arc::new(record));
+        self.open.insert(id, Open { record: record.clone(), bytes, writes: None, acknowledged: 0 });
+        let (pipeline, outlet) = (self.pipeline.clone(), Outlet { record: id, early: self.early_sender.clone() });
         self.running.spawn(async move {
-            let receipt = record.receipt.clone();
-            let result = given_up.run_until_cancelled(pipeline.process(record)).await;
-            Ended { receipt, bytes, result }
+            let result = given_up.run_until_cancelled(pipeline.process(record, outlet)).await;
+            Ended { record: id, result }
         });
     }
 
     fn ended(&mut self, ended: Result<Ended, JoinError>) {
-        let Ended { receipt, bytes, result } = match ended {
+        let Ended { record: id, result } = match ended {
             Ok(ended) => ended,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        let Some(Ok(Processed { record, writes })) = result.filter(|_| self.partitions.is_current(&receipt)) else {
-            return self.window.release(bytes);
-        };
-        if writes.is_empty() {
-            return self.settle(&receipt, bytes);
+        let Some(open) = self.open.get_mut(&id) else { return };
+        let current = self.partitions.is_current(&open.record.receipt);
+        let Some(Ok(decided)) = result.filter(|_| current) else { return self.let_go(id) };
+        open.writes = Some(decided.early + decided.writes.len());
+        for write in decided.writes {
+            self.write(id, write);
         }
-        self.last_record = RecordId(self.last_record.0 + 1);
-        self.decided.insert(self.last_record, Decided { record, bytes, writes_left: writes.len() });
-        for write in writes {
-            self.reporting.metrics.record_produced(write.outgoing.to);
-            self.writes.push(self.last_record, write);
+        self.settle_if_done(id);
+    }
+
+    fn write(&mut self, record: RecordId, write: Write) {
+        self.reporting.metrics.record_produced(write.outgoing.to);
+        self.writes.push(record, write);
+    }
+
+    /// Forgets a record without settling it: it is read again, by whoever reads the partition next.
+    fn let_go(&mut self, id: RecordId) {
+        if let Some(open) = self.open.remove(&id) {
+            self.window.release(open.bytes);
         }
     }
 
-    fn settle(&mut self, receipt: &Receipt, bytes: usize) {
-        self.partitions.settle(receipt);
-        self.window.release(bytes);
+    fn settle_if_done(&mut self, id: RecordId) {
+        if self.open.get(&id).is_some_and(|open| open.writes == Some(open.acknowledged))
+            && let Some(open) = self.open.remove(&id)
+        {
+            self.partitions.settle(&open.record.receipt);
+            self.window.release(open.bytes);
+        }
     }
 
     fn acknowledged(&mut self, ack: Ack) {
@@ -263,12 +282,9 @@ impl Dispatcher {
         let Some((record, write)) = self.writes.take(id) else { return };
         self.reporting.output.set(Condition::Ok);
         self.count(&write);
-        let Some(decided) = self.decided.get_mut(&record) else { return };
-        decided.writes_left -= 1;
-        if decided.writes_left == 0
-            && let Some(Decided { record, bytes, .. }) = self.decided.remove(&record)
-        {
-            self.settle(&record.receipt, bytes);
+        if let Some(open) = self.open.get_mut(&record) {
+            open.acknowledged += 1;
+            self.settle_if_done(record);
         }
     }
 
@@ -287,7 +303,7 @@ impl Dispatcher {
     /// A write the broker will never take: an outcome becomes a dead letter, a dead letter a shorter one.
     fn replace_too_large(&mut self, id: WriteId, bytes: usize) {
         let Some((record, write)) = self.writes.take(id) else { return };
-        let Some(decided) = self.decided.get(&record) else { return };
+        let Some(open) = self.open.get(&record) else { return };
         let (rejection, limit) = match write.what {
             Written::Outcome { .. } => {
                 let detail = format!(
@@ -297,12 +313,12 @@ impl Dispatcher {
                 (Rejection { reason: Reason::TooLarge, detail }, usize::MAX)
             }
             Written::DeadLetter(rejection) => {
-                let record = &decided.record.receipt;
+                let record = &open.record.receipt;
                 tracing::warn!(%record, bytes, "the broker takes no dead letter of this size; it is cut");
                 (rejection, (bytes / 2).max(DEAD_LETTER_FLOOR))
             }
         };
-        let write = dead_letter(decided.record.clone(), rejection, self.clock.wall(), limit);
+        let write = dead_letter(Record::clone(&open.record), rejection, self.clock.wall(), limit);
         self.writes.push(record, write);
     }
 

@@ -5,11 +5,10 @@ use std::{
     time::Duration,
 };
 
-use super::RecordId;
 use crate::{
     domain::time::BootTime,
     kafka::sink::{Refusal, Sink, WriteFailed, WriteId},
-    pipeline::Write,
+    pipeline::{RecordId, Write},
 };
 
 /// Wait before writes that failed, or that a broken producer refused, are sent again.

@@ -15,6 +15,7 @@ mod cli;
 mod day;
 mod demo;
 mod http;
+mod pipeline;
 mod service;
 mod tls;
 mod world;

@@ -346,7 +346,8 @@ mod tests {
 
     #[test]
     fn a_pause_says_why_and_for_how_long() {
-        let pause = Pause { why: "the API is throttling".to_owned(), remaining: Some(Duration::from_secs(3)) };
+        let pause =
+            Pause { why: "the API is throttling".to_owned(), remaining: Some(Duration::from_secs(3)), lasting: false };
         let lines = drawn(80, 24, Some(pause));
         assert!(lines.contains(&"paused: the API is throttling, 3.0 s left".to_owned()), "{}", lines.join("\n"));
     }

@@ -192,7 +192,7 @@ impl<'p> Stage<'p> {
                     }
                 }
                 _ = self.signals.next() => return Ok(End::Asked),
-                () = daemon.failed() => return Err(DemoError::Ended),
+                _ = daemon.failed() => return Err(DemoError::Ended),
             }
         }
     }

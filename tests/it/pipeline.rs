@@ -1,0 +1,127 @@
+//! The life of one record: which writes it leads to, and when.
+
+use std::{sync::Arc, time::Duration};
+
+use alert_ips::{
+    defender::account::{AccountHandle, LetGo},
+    domain::{
+        outcome::Reason,
+        record::{Destination, Epoch, Partition, Receipt, Record},
+    },
+    encode::OutputFormat,
+    observe::metrics::Metrics,
+    pipeline::{Accounts, Decided, Outlet, Pipeline, RecordId, Write, Written},
+    sim::{Answer, Mix, Plan},
+};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::world::{START, World};
+
+const TENANT: &str = "11111111-2222-3333-4444-555555555555";
+
+fn record(payload: &str) -> Arc<Record> {
+    let partition = Partition { topic: "in".into(), number: 3 };
+    Arc::new(Record {
+        receipt: Receipt { partition, offset: 42, epoch: Epoch(1) },
+        key: None,
+        payload: Some(payload.as_bytes().into()),
+        headers: Vec::new(),
+        timestamp: Some(START),
+    })
+}
+
+fn pipeline(world: &World, accounts: impl IntoIterator<Item = (String, AccountHandle)>) -> Pipeline {
+    Pipeline {
+        accounts: Accounts::new(accounts),
+        format: OutputFormat::Json,
+        max_age: Duration::from_hours(24 * 30),
+        clock: world.clock.clone(),
+        metrics: Metrics::new(START, []),
+    }
+}
+
+fn outlet() -> (Outlet, mpsc::Receiver<(RecordId, Write)>) {
+    let (early, writes) = mpsc::channel(8);
+    (Outlet { record: RecordId(7), early }, writes)
+}
+
+async fn process(world: &World, payload: &str) -> Result<Decided, LetGo> {
+    let pipeline = pipeline(world, [(TENANT.to_owned(), world.account.clone())]);
+    pipeline.process(record(payload), outlet().0).await
+}
+
+fn json(write: &Write) -> Value {
+    serde_json::from_slice(write.outgoing.payload.as_deref().unwrap()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alert_does_not_wait_for_its_siblings() {
+    let plan = Plan::new(1, Mix::ALL_FOUND).script("low", vec![Answer::NotFound]);
+    let world = World::new(1, plan, |_, _| {});
+    let pipeline = Arc::new(pipeline(&world, [(TENANT.to_owned(), world.account.clone())]));
+    let (outlet, mut early) = outlet();
+    let payload = r#"[{"id":"low","severity":"Low"},{"id":"high","severity":"High"}]"#;
+    let living = tokio::spawn(async move { pipeline.process(record(payload), outlet).await });
+    let (id, write) = tokio::time::timeout(Duration::from_secs(1), early.recv()).await.unwrap().unwrap();
+    assert_eq!((id, &json(&write)["alert_id"]), (RecordId(7), &Value::from("high")));
+    let decided = living.await.unwrap().unwrap();
+    assert_eq!((decided.early, decided.writes.len()), (1, 1));
+    assert_eq!(json(&decided.writes[0])["status"], "not_found");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_names_its_source_and_the_accounts_tenant() {
+    let world = World::all_found(1);
+    let decided = process(&world, r#"{"id":"a"}"#).await.unwrap();
+    let outgoing = &decided.writes[0].outgoing;
+    assert_eq!((outgoing.to, outgoing.key.as_deref()), (Destination::Output, Some(&b"a"[..])));
+    assert_eq!(json(&decided.writes[0])["tenant_id"], TENANT);
+    let id = outgoing.headers.iter().find(|header| &*header.name == "ce_id").unwrap();
+    assert_eq!(id.value.as_deref(), Some(&b"in/3/42/0"[..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alert_older_than_max_age_is_expired_without_a_call() {
+    let world = World::all_found(1);
+    let decided = process(&world, r#"{"id":"da637551227677560813_-961444813"}"#).await.unwrap();
+    assert_eq!(json(&decided.writes[0])["status"], "expired");
+    assert_eq!(world.sim.counts().calls, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_with_good_and_bad_alerts_gives_outputs_and_one_dead_letter() {
+    let world = World::new(1, Plan::new(1, Mix::ALL_FOUND).script("refused", vec![Answer::status(400)]), |_, _| {});
+    let payload = r#"[{"id":"good"},{"id":"../admin"},{"id":"refused"}]"#;
+    let decided = process(&world, payload).await.unwrap();
+    let [Write { what: Written::DeadLetter(rejection), outgoing }] = decided.writes.as_slice() else {
+        panic!("{decided:?}");
+    };
+    assert_eq!((decided.early, outgoing.payload.as_deref()), (1, Some(payload.as_bytes())));
+    assert_eq!(rejection.reason, Reason::InvalidAlertId);
+    assert!(rejection.detail.contains("alert refused"), "{}", rejection.detail);
+    assert_eq!(world.sim.violations(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_skipped_leads_to_no_write() {
+    let world = World::all_found(1);
+    let decided = process(&world, r#"{"value":[]}"#).await.unwrap();
+    assert_eq!((decided.early, decided.writes.len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_several_accounts_an_alert_goes_to_its_tenants() {
+    let (one, other) = (World::all_found(1), World::all_found(2));
+    let accounts = [("tenant-1".to_owned(), one.account.clone()), ("Tenant-2".to_owned(), other.account.clone())];
+    let pipeline = pipeline(&one, accounts);
+    let of = |tenant: &str| record(&format!(r#"{{"id":"a","severity":"Low","aadTenantId":"{tenant}"}}"#));
+    let decided = pipeline.process(of("TENANT-2"), outlet().0).await.unwrap();
+    assert_eq!(json(&decided.writes[0])["tenant_id"], "tenant-2");
+    assert_eq!((one.sim.counts().calls, other.sim.counts().calls), (0, 1));
+    for unknown in [of("tenant-3"), record(r#"{"id":"a"}"#)] {
+        let decided = pipeline.process(unknown, outlet().0).await.unwrap();
+        let Written::DeadLetter(rejection) = &decided.writes[0].what else { panic!("{decided:?}") };
+        assert_eq!(rejection.reason, Reason::UnknownTenant);
+    }
+}
