@@ -73,23 +73,19 @@ pub enum Written {
 impl Pipeline {
     /// Decides every alert of a record. Takes as long as its lookups take: from microseconds to hours.
     pub async fn process(&self, record: Arc<Record>, outlet: Outlet) -> Result<Decided, LetGo> {
-        let message = decode(record.payload.as_deref());
-        message.skips.iter().for_each(|skip| self.metrics.skipped(*skip));
         let since = record.timestamp.unwrap_or_else(|| self.clock.wall());
-        let mut rejections: Vec<_> = message.rejection.into_iter().collect();
-        // All questions are put before the first answer is awaited, so that their order is the account's to choose.
-        let mut questions = FuturesUnordered::new();
-        for Indexed { index, alert } in message.alerts {
-            self.metrics.alert_decoded(alert.severity);
-            let question = self.put(&alert, since).await?;
-            questions.push(async move { (index, alert, question.answer().await) });
-        }
+        // Boxed: a record may wait for hours, and need not hold the room that putting its questions took.
+        let Put { questions, mut rejections } = Box::pin(self.put_all(&record, since)).await?;
+        let answers = questions
+            .into_iter()
+            .map(|(index, alert, question)| async move { (index, alert, question.answer().await) });
+        let mut answers: FuturesUnordered<_> = answers.collect();
         let mut decided = Decided::default();
-        while let Some((index, alert, answer)) = questions.next().await {
+        while let Some((index, alert, answer)) = answers.next().await {
             match answer? {
                 Ok(outcome) => {
                     let write = self.outcome(&record, since, index, &alert, &outcome);
-                    if questions.is_empty() {
+                    if answers.is_empty() {
                         decided.writes.push(write);
                     } else {
                         decided.early += 1;
@@ -103,6 +99,19 @@ impl Pipeline {
             decided.writes.push(dead_letter(Record::clone(&record), rejection, self.clock.wall(), usize::MAX));
         }
         Ok(decided)
+    }
+
+    /// Puts all questions before the first answer is awaited, so that their order is the account's to choose.
+    async fn put_all(&self, record: &Record, since: Timestamp) -> Result<Put, LetGo> {
+        let message = decode(record.payload.as_deref());
+        message.skips.iter().for_each(|skip| self.metrics.skipped(*skip));
+        let mut questions = Vec::with_capacity(message.alerts.len());
+        for Indexed { index, alert } in message.alerts {
+            self.metrics.alert_decoded(alert.severity);
+            let question = self.put(&alert, since).await?;
+            questions.push((index, alert, question));
+        }
+        Ok(Put { questions, rejections: message.rejection.into_iter().collect() })
     }
 
     async fn put(&self, alert: &Alert, since: Timestamp) -> Result<Question, LetGo> {
@@ -131,6 +140,12 @@ impl Outlet {
         // The dispatcher goes away only when the process ends; then nothing is committed any more.
         let _ = self.early.send((self.record, write)).await;
     }
+}
+
+/// What a record asks: each alert with its place in the message, and what of it can't be asked.
+struct Put {
+    questions: Vec<(usize, Alert, Question)>,
+    rejections: Vec<Rejection>,
 }
 
 /// An alert's question: decided at once, or put to its account.

@@ -219,7 +219,11 @@ impl Dispatcher {
         self.open.insert(id, Open { record: record.clone(), bytes, writes: None, acknowledged: 0 });
         let (pipeline, outlet) = (self.pipeline.clone(), Outlet { record: id, early: self.early_sender.clone() });
         self.running.spawn(async move {
-            let result = given_up.run_until_cancelled(pipeline.process(record, outlet)).await;
+            // Not `run_until_cancelled`, which holds the room of what it runs twice: tens of thousands wait here.
+            let result = tokio::select! {
+                result = pipeline.process(record, outlet) => Some(result),
+                () = given_up.cancelled() => None,
+            };
             Ended { record: id, result }
         });
     }

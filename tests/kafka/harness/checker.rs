@@ -141,12 +141,16 @@ impl Expected {
     fn check_outputs(&self, place: Place, found: &[Output]) -> usize {
         let shape = self.seeded.message.shape;
         let mut by_index: BTreeMap<usize, Vec<&Record>> = BTreeMap::new();
-        found.iter().for_each(|output| by_index.entry(output.index).or_default().push(&output.record));
+        for output in found {
+            by_index.entry(output.index).or_default().push(&output.record);
+        }
         let ids: Vec<_> = by_index.values().map(|records| header(records[0], "ce_subject")).collect();
         let expected: Vec<_> = self.outputs.iter().map(|(id, ..)| id.clone()).collect();
         assert_eq!(ids, expected, "the alerts of the message at {place:?} ({shape})");
         for (records, (id, status, ips)) in by_index.values().zip(&self.outputs) {
-            records.iter().for_each(|record| self.check_output(record, id, status, ips));
+            for record in records {
+                self.check_output(record, id, status, ips);
+            }
         }
         found.len() - by_index.len()
     }
