@@ -59,18 +59,10 @@ pub enum Written {
 impl Pipeline {
     /// Decides every alert of a record. Takes as long as its lookups take: from microseconds to hours.
     pub async fn process(&self, record: Record) -> Result<Processed, LetGo> {
-        let decoded = decode(record.payload.as_deref());
-        decoded.skips.iter().for_each(|skip| self.metrics.skipped(*skip));
         let since = record.timestamp.unwrap_or_else(|| self.clock.wall());
-        // All questions are put before the first answer is awaited, so that their order is the account's to choose.
-        let mut questions = Vec::with_capacity(decoded.alerts.len());
-        for Indexed { index, alert } in decoded.alerts {
-            self.metrics.alert_decoded(alert.severity);
-            let question = self.put(&alert, since).await?;
-            questions.push((index, alert, question));
-        }
+        // Boxed: a record may wait for hours, and need not hold the room that putting its questions took.
+        let Put { questions, mut rejections } = Box::pin(self.put_all(&record, since)).await?;
         let mut writes = Vec::with_capacity(questions.len());
-        let mut rejections: Vec<_> = decoded.rejection.into_iter().collect();
         for (index, alert, question) in questions {
             match question.answer().await? {
                 Ok(outcome) => writes.push(self.outcome(&record, since, index, &alert, &outcome)),
@@ -81,6 +73,19 @@ impl Pipeline {
             writes.push(dead_letter(record.clone(), rejection, self.clock.wall(), usize::MAX));
         }
         Ok(Processed { record, writes })
+    }
+
+    /// Puts all questions before the first answer is awaited, so that their order is the account's to choose.
+    async fn put_all(&self, record: &Record, since: Timestamp) -> Result<Put, LetGo> {
+        let decoded = decode(record.payload.as_deref());
+        decoded.skips.iter().for_each(|skip| self.metrics.skipped(*skip));
+        let mut questions = Vec::with_capacity(decoded.alerts.len());
+        for Indexed { index, alert } in decoded.alerts {
+            self.metrics.alert_decoded(alert.severity);
+            let question = self.put(&alert, since).await?;
+            questions.push((index, alert, question));
+        }
+        Ok(Put { questions, rejections: decoded.rejection.into_iter().collect() })
     }
 
     async fn put(&self, alert: &Alert, since: Timestamp) -> Result<Question, LetGo> {
@@ -102,6 +107,12 @@ impl Pipeline {
         let outgoing = encode(self.format, &record.receipt, index, alert, tenant, outcome, &record.headers);
         Write { outgoing, what: Written::Outcome { severity: alert.severity, since } }
     }
+}
+
+/// What a record asks: its questions, each with the alert's place in the message, and what was rejected before.
+struct Put {
+    questions: Vec<(usize, Alert, Question)>,
+    rejections: Vec<Rejection>,
 }
 
 /// An alert's question: decided at once, or put to its account.

@@ -210,7 +210,12 @@ impl<J: Journal, T: Transport> Account<J, T> {
                     }
                     asks.drain(..).for_each(|ask| self.admit(ask));
                 }
-                Some(called) = self.calls.join_next() => self.finish(called),
+                Some(called) = self.calls.join_next() => {
+                    self.finish(called);
+                    while let Some(called) = self.calls.try_join_next() {
+                        self.finish(called);
+                    }
+                }
                 Some(signed_in) = self.access.signed_in() => self.signed_in(signed_in),
                 stamped = self.journal.next() => self.apply(&stamped),
                 () = sleep_until(&self.clock, wake) => {}
