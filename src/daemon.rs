@@ -1,10 +1,10 @@
 //! Builds every part from the settings, starts them, and stops them in order: the only place that knows all parts.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::{JoinHandle, JoinSet},
 };
 
@@ -31,9 +31,13 @@ use crate::{
         sink::{self, SinkTopics},
         source::{self, Start, StartSourceError},
     },
-    observe::{health::Health, metrics::Metrics, snapshot::Watches},
+    observe::{
+        health::{Condition, Health},
+        metrics::Metrics,
+        snapshot::Watches,
+    },
     ops::admin::{self, Admin},
-    pipeline::{Accounts, Pipeline},
+    pipeline::{Accounts, MAX_OPEN_ALERTS, Pipeline},
 };
 
 /// How long after its request to append it a claim may become a call.
@@ -60,7 +64,7 @@ pub enum StartError {
         "admin.listen: {address} can't be listened on: {error}; another program (or another alert-ips) has it: choose another address, \
          or \"\" for none"
     )]
-    Admin { address: std::net::SocketAddr, error: std::io::Error },
+    Admin { address: SocketAddr, error: std::io::Error },
 }
 
 /// The daemon at work.
@@ -77,6 +81,8 @@ pub struct Daemon {
 impl Daemon {
     /// Starts all parts. Fails only for what a change of the configuration must mend.
     pub async fn start(settings: &Settings) -> Result<Self, StartError> {
+        // First: a second instance started by mistake ends here, before it takes partitions from the first.
+        let listener = admin_listener(settings).await?;
         let connections = settings.accounts.iter().map(|account| account.max_in_flight.get() as usize).sum();
         let transport = Arc::new(http_transport(&settings.http, connections)?);
         let clock = Clock::machine();
@@ -109,21 +115,25 @@ impl Daemon {
             max_age: settings.input.max_age,
             clock: clock.clone(),
             metrics: metrics.clone(),
+            room: Semaphore::new(MAX_OPEN_ALERTS),
         };
         let reporting = DispatcherReporting {
             metrics: metrics.clone(),
             input: health.part("kafka input"),
             output: health.part("kafka output"),
+            dead_letters: health.part("kafka dead letters"),
             pulse: health.pulse("dispatcher"),
         };
-        reporting.output.set(crate::observe::health::Condition::Ok);
+        // Nothing is known against them until something is written.
+        reporting.output.set(Condition::Ok);
+        reporting.dead_letters.set(Condition::Ok);
         let edge = kafka_edge(settings)?;
         let bounds = OpenBounds { records: settings.input.max_open_records, bytes: settings.input.max_open_bytes };
         let dispatcher = Dispatcher::new(Arc::new(pipeline), edge, reporting, bounds, clock);
         let dispatcher = tokio::spawn(dispatcher.run(phases));
 
         let served = Admin { health: health.clone(), metrics: metrics.clone(), watches: watches.clone() };
-        let admin = serve_admin(settings, served, &phase).await?;
+        let admin = listener.map(|(listener, address)| serve_admin(listener, address, served, &phase));
         phase.send_replace(Phase::Running);
         Ok(Self { phase, watches, health, metrics, dispatcher, accounts, admin })
     }
@@ -231,23 +241,28 @@ fn kafka_edge(settings: &Settings) -> Result<Edge, StartError> {
     Ok(Edge { source, events, sink, acks, notices })
 }
 
-async fn serve_admin(
-    settings: &Settings,
-    served: Admin,
-    phase: &watch::Sender<Phase>,
-) -> Result<Option<JoinHandle<()>>, StartError> {
+async fn admin_listener(settings: &Settings) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
     let Some(address) = settings.admin.listen else { return Ok(None) };
     let listener = TcpListener::bind(address).await.map_err(|error| StartError::Admin { address, error })?;
+    Ok(Some((listener, address)))
+}
+
+fn serve_admin(
+    listener: TcpListener,
+    address: SocketAddr,
+    served: Admin,
+    phase: &watch::Sender<Phase>,
+) -> JoinHandle<()> {
     let mut stopped = phase.subscribe();
     let stopped = async move {
+        // An error means that the daemon is gone.
         let _ = stopped.wait_for(|phase| *phase == Phase::Stopped).await;
     };
-    let listen = address.to_string();
-    Ok(Some(tokio::spawn(async move {
-        if let Err(error) = admin::serve(listener, &listen, served, stopped).await {
+    tokio::spawn(async move {
+        if let Err(error) = admin::serve(listener, &address.to_string(), served, stopped).await {
             tracing::error!(%error, "the admin server ended");
         }
-    })))
+    })
 }
 
 impl From<config::OutputFormat> for OutputFormat {

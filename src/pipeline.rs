@@ -7,11 +7,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use crate::{
     clock::Clock,
-    decode::{Indexed, decode},
+    decode::{Decoded as Message, Indexed, MAX_ITEMS, decode},
     defender::account::{AccountHandle, LetGo, Pending},
     domain::{
         alert::{Alert, Severity},
@@ -32,7 +32,12 @@ pub struct Pipeline {
     pub max_age: Duration,
     pub clock: Clock,
     pub metrics: Metrics,
+    /// Room for alerts that are not decided yet: [`MAX_OPEN_ALERTS`] permits. A small message may hold very many.
+    pub room: Semaphore,
 }
+
+/// Most alerts that are not decided, of all open records together. No message holds more.
+pub const MAX_OPEN_ALERTS: usize = MAX_ITEMS;
 
 /// Names a record between its arrival and its settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,7 +80,7 @@ impl Pipeline {
     pub async fn process(&self, record: Arc<Record>, outlet: Outlet) -> Result<Decided, LetGo> {
         let since = record.timestamp.unwrap_or_else(|| self.clock.wall());
         // Boxed: a record may wait for hours, and need not hold the room that putting its questions took.
-        let Put { questions, mut rejections } = Box::pin(self.put_all(&record, since)).await?;
+        let Put { questions, mut rejections, room: _room } = Box::pin(self.put_all(&record, since)).await?;
         let answers = questions
             .into_iter()
             .map(|(index, alert, question)| async move { (index, alert, question.answer().await) });
@@ -102,8 +107,8 @@ impl Pipeline {
     }
 
     /// Puts all questions before the first answer is awaited, so that their order is the account's to choose.
-    async fn put_all(&self, record: &Record, since: Timestamp) -> Result<Put, LetGo> {
-        let message = decode(record.payload.as_deref());
+    async fn put_all(&self, record: &Record, since: Timestamp) -> Result<Put<'_>, LetGo> {
+        let (message, room) = self.decoded(record).await;
         message.skips.iter().for_each(|skip| self.metrics.skipped(*skip));
         let mut questions = Vec::with_capacity(message.alerts.len());
         for Indexed { index, alert } in message.alerts {
@@ -111,7 +116,21 @@ impl Pipeline {
             let question = self.put(&alert, since).await?;
             questions.push((index, alert, question));
         }
-        Ok(Put { questions, rejections: message.rejection.into_iter().collect() })
+        Ok(Put { questions, rejections: message.rejection.into_iter().collect(), room })
+    }
+
+    /// What the record holds, once there is room for its alerts. What has to wait for room is decoded again then, so that
+    /// only its bytes wait.
+    async fn decoded(&self, record: &Record) -> (Message, Option<SemaphorePermit<'_>>) {
+        let message = decode(record.payload.as_deref());
+        let alerts = u32::try_from(message.alerts.len()).unwrap_or(u32::MAX);
+        if let Ok(room) = self.room.try_acquire_many(alerts) {
+            return (message, Some(room));
+        }
+        drop(message);
+        // Never closed, so never refused.
+        let room = self.room.acquire_many(alerts).await.ok();
+        (decode(record.payload.as_deref()), room)
     }
 
     async fn put(&self, alert: &Alert, since: Timestamp) -> Result<Question, LetGo> {
@@ -143,9 +162,10 @@ impl Outlet {
 }
 
 /// What a record asks: each alert with its place in the message, and what of it can't be asked.
-struct Put {
+struct Put<'a> {
     questions: Vec<(usize, Alert, Question)>,
     rejections: Vec<Rejection>,
+    room: Option<SemaphorePermit<'a>>,
 }
 
 /// An alert's question: decided at once, or put to its account.

@@ -178,6 +178,7 @@ fn named_window(response: &HttpResponse) -> Option<Duration> {
     let period: String = after.chars().take_while(|c| c.is_ascii_digit() || *c == ':').collect();
     let mut parts = period.split(':').map(|part| part.parse::<u64>().ok());
     let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
-    let window = Duration::from_secs(hours.checked_mul(3600)?.checked_add(minutes * 60)?.checked_add(seconds)?);
+    let window =
+        Duration::from_secs(hours.checked_mul(3600)?.checked_add(minutes.checked_mul(60)?)?.checked_add(seconds)?);
     (!window.is_zero() && window <= LONGEST_PAUSE * 24).then_some(window)
 }

@@ -27,7 +27,7 @@ use crate::{
     domain::{
         outcome::{Reason, Rejection},
         phase::Phase,
-        record::{Partition, Record},
+        record::{Destination, Partition, Record},
     },
     kafka::{
         notice::{Client, News, Notice},
@@ -47,8 +47,11 @@ const COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// Most events of one kind taken in one turn of the loop.
 const BATCH: usize = 1024;
 
-/// A record larger than this is cut when its dead letter is refused as too large.
+/// A dead letter is cut to no less than this; a topic that takes less is of no use for dead letters.
 const DEAD_LETTER_FLOOR: usize = 4096;
+
+/// Writes that may wait for their acknowledgement before no further early ones are taken.
+const MANY_WRITES: usize = 20_000;
 
 /// How many records may be open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +74,17 @@ pub struct Reporting {
     pub metrics: Metrics,
     pub input: Reporter,
     pub output: Reporter,
+    pub dead_letters: Reporter,
     pub pulse: Pulse,
+}
+
+impl Reporting {
+    fn of(&self, to: Destination) -> &Reporter {
+        match to {
+            Destination::Output => &self.output,
+            Destination::DeadLetters => &self.dead_letters,
+        }
+    }
 }
 
 /// What was not finished when the time to drain was over; it is redone after the next start.
@@ -161,7 +174,7 @@ impl Dispatcher {
         let now = self.clock.boot();
         self.reporting.pulse.beat(now);
         self.send_writes();
-        match self.window.flow() {
+        match self.window.flow().filter(|_| !self.draining) {
             Some(Flow::Pause) => self.edge.source.pause(),
             Some(Flow::Resume) => self.edge.source.resume(),
             None => {}
@@ -178,7 +191,7 @@ impl Dispatcher {
                     self.ended(ended);
                 }
             }
-            Some((record, write)) = self.early.recv() => self.write(record, write),
+            Some((record, write)) = self.early.recv(), if self.writes.len() < MANY_WRITES => self.write(record, write),
             Some(notice) = self.edge.notices.recv() => self.noticed(notice),
             () = pause(again) => {}
         }
@@ -244,6 +257,10 @@ impl Dispatcher {
     }
 
     fn write(&mut self, record: RecordId, write: Write) {
+        if !self.open.contains_key(&record) {
+            // Its partition was given up: the next owner reads it again.
+            return;
+        }
         self.reporting.metrics.record_produced(write.outgoing.to);
         self.writes.push(record, write);
     }
@@ -273,18 +290,26 @@ impl Dispatcher {
 
     fn failed(&mut self, write: WriteId, failed: &WriteFailed) {
         match failed {
-            WriteFailed::TooLarge { bytes } => return self.replace_too_large(write, *bytes),
-            WriteFailed::Denied(words) | WriteFailed::TopicMissing(words) => {
-                self.reporting.output.set(Condition::Waiting(words.clone()));
+            WriteFailed::TooLarge { bytes }
+                if *bytes > DEAD_LETTER_FLOOR || self.writes.to(write) == Some(Destination::Output) =>
+            {
+                self.replace_too_large(write, *bytes);
             }
-            WriteFailed::Retriable(_) => {}
+            WriteFailed::BadTimestamp => self.writes.again_without_timestamp(write),
+            WriteFailed::Retriable(_) => {
+                self.writes.again(write, self.clock.boot());
+            }
+            WriteFailed::TooLarge { .. } | WriteFailed::Denied(_) | WriteFailed::TopicMissing(_) => {
+                if let Some(to) = self.writes.again(write, self.clock.boot()) {
+                    self.reporting.of(to).set(Condition::Waiting(failed.to_string()));
+                }
+            }
         }
-        self.writes.again(write, self.clock.boot());
     }
 
     fn written(&mut self, id: WriteId) {
         let Some((record, write)) = self.writes.take(id) else { return };
-        self.reporting.output.set(Condition::Ok);
+        self.reporting.of(write.outgoing.to).set(Condition::Ok);
         self.count(&write);
         if let Some(open) = self.open.get_mut(&record) {
             open.acknowledged += 1;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    domain::time::BootTime,
+    domain::{record::Destination, time::BootTime},
     kafka::sink::{Refusal, Sink, WriteFailed, WriteId},
     pipeline::{RecordId, Write},
 };
@@ -19,8 +19,17 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Writes {
     last: usize,
     unacknowledged: HashMap<WriteId, (RecordId, Write)>,
-    /// Not accepted by the sink yet, in their order.
-    queue: VecDeque<WriteId>,
+    /// A topic that takes nothing must not hold up the other.
+    outputs: Queue,
+    dead_letters: Queue,
+    /// The producer takes nothing more until something is acknowledged.
+    full: bool,
+}
+
+/// Writes for one topic that the sink has not accepted yet, in their order.
+#[derive(Debug, Default)]
+struct Queue {
+    ids: VecDeque<WriteId>,
     /// Nothing is sent before.
     not_before: BootTime,
 }
@@ -38,26 +47,44 @@ impl Writes {
     pub(super) fn push(&mut self, record: RecordId, write: Write) {
         self.last += 1;
         let id = WriteId(self.last);
+        self.queue(write.outgoing.to).ids.push_back(id);
         self.unacknowledged.insert(id, (record, write));
-        self.queue.push_back(id);
     }
 
     /// Ends a write: acknowledged, or to be replaced.
     pub(super) fn take(&mut self, id: WriteId) -> Option<(RecordId, Write)> {
+        self.full = false;
         self.unacknowledged.remove(&id)
     }
 
-    /// Sends a write again, after a pause.
-    pub(super) fn again(&mut self, id: WriteId, now: BootTime) {
-        if self.unacknowledged.contains_key(&id) {
-            self.queue.push_back(id);
-            self.not_before = now + AGAIN_AFTER;
+    /// Sends a write again, after a pause for its topic. Returns which topic that is.
+    pub(super) fn again(&mut self, id: WriteId, now: BootTime) -> Option<Destination> {
+        self.full = false;
+        let to = self.unacknowledged.get(&id)?.1.outgoing.to;
+        let queue = self.queue(to);
+        queue.ids.push_back(id);
+        queue.not_before = now + AGAIN_AFTER;
+        Some(to)
+    }
+
+    /// As [`again`](Self::again), with the producer's timestamp instead of the write's own.
+    pub(super) fn again_without_timestamp(&mut self, id: WriteId) {
+        if let Some((_, write)) = self.unacknowledged.get_mut(&id) {
+            write.outgoing.timestamp = None;
+            let to = write.outgoing.to;
+            self.queue(to).ids.push_back(id);
         }
     }
 
-    /// When the next round of sending is due, if any write waits.
+    /// When the next round of sending is due, if any write waits for its time and not for room.
     pub(super) fn next_round(&self) -> Option<BootTime> {
-        (!self.queue.is_empty()).then_some(self.not_before)
+        let waiting = [&self.outputs, &self.dead_letters].into_iter().filter(|queue| !queue.ids.is_empty());
+        waiting.map(|queue| queue.not_before).min().filter(|_| !self.full)
+    }
+
+    /// The topic of a write that is not acknowledged.
+    pub(super) fn to(&self, id: WriteId) -> Option<Destination> {
+        self.unacknowledged.get(&id).map(|(_, write)| write.outgoing.to)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -68,28 +95,43 @@ impl Writes {
         self.unacknowledged.len()
     }
 
-    /// Hands as much to the sink as it takes.
+    /// Hands as much to the sink as it takes. To be called again after each trouble.
     pub(super) fn send(&mut self, sink: &Sink, now: BootTime) -> Option<Trouble> {
-        if now < self.not_before {
-            return None;
-        }
-        while let Some(id) = self.queue.front().copied() {
+        [Destination::Output, Destination::DeadLetters].into_iter().find_map(|to| self.send_to(to, sink, now))
+    }
+
+    fn send_to(&mut self, to: Destination, sink: &Sink, now: BootTime) -> Option<Trouble> {
+        while let Some(id) = self.next(to, now) {
             let sent = self.unacknowledged.get(&id).map(|(_, write)| sink.send(id, &write.outgoing));
             match sent {
                 None | Some(Ok(())) => {
-                    self.queue.pop_front();
+                    self.queue(to).ids.pop_front();
                 }
-                Some(Err(Refusal::QueueFull)) => return None,
+                Some(Err(Refusal::QueueFull)) => self.full = true,
                 Some(Err(Refusal::Failed(failed))) => {
-                    self.queue.pop_front();
+                    self.queue(to).ids.pop_front();
                     return Some(Trouble::Failed(id, failed));
                 }
                 Some(Err(Refusal::Fatal(words))) => {
-                    self.not_before = now + AGAIN_AFTER;
+                    self.outputs.not_before = now + AGAIN_AFTER;
+                    self.dead_letters.not_before = now + AGAIN_AFTER;
                     return Some(Trouble::Broken(words));
                 }
             }
         }
         None
+    }
+
+    fn next(&mut self, to: Destination, now: BootTime) -> Option<WriteId> {
+        let full = self.full;
+        let queue = self.queue(to);
+        queue.ids.front().copied().filter(|_| !full && queue.not_before <= now)
+    }
+
+    fn queue(&mut self, to: Destination) -> &mut Queue {
+        match to {
+            Destination::Output => &mut self.outputs,
+            Destination::DeadLetters => &mut self.dead_letters,
+        }
     }
 }

@@ -39,11 +39,6 @@ impl Progress {
     pub fn watermark(&self) -> Option<i64> {
         self.open.first().copied().or(self.end)
     }
-
-    /// Records read and not settled.
-    pub fn open_count(&self) -> usize {
-        self.open.len()
-    }
 }
 
 #[cfg(test)]

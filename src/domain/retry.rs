@@ -100,8 +100,8 @@ impl Backoff {
 /// [`DISTINCT`](Breaker::DISTINCT) different alerts; then one call is let through every 30 s until one succeeds.
 #[derive(Clone, Debug, Default)]
 pub struct Breaker {
-    /// The last [`MEMORY`](Breaker::MEMORY) calls, the latest last, and whether each was answered.
-    recent: VecDeque<(AlertId, bool)>,
+    /// The last [`MEMORY`](Breaker::MEMORY) calls, the latest last: about which alert, whether answered, and when.
+    recent: VecDeque<(AlertId, bool, BootTime)>,
     next_probe: Option<BootTime>,
     last_failure: Option<String>,
 }
@@ -117,18 +117,18 @@ impl Breaker {
     const MEMORY: usize = 100;
 
     /// A call was answered. Returns whether the service counted as failing until now.
-    pub fn succeeded(&mut self, id: &AlertId) -> bool {
+    pub fn succeeded(&mut self, id: &AlertId, now: BootTime) -> bool {
         let was_open = self.next_probe.take().is_some();
         if was_open {
             self.recent.clear();
         }
-        self.remember(id, true);
+        self.remember(id, true, now);
         was_open
     }
 
     /// A call failed. Returns whether the service counts as failing from now on and did not before.
     pub fn failed(&mut self, id: &AlertId, detail: &str, now: BootTime) -> bool {
-        self.remember(id, false);
+        self.remember(id, false, now);
         self.last_failure = Some(detail.to_owned());
         let was_open = self.is_open();
         if was_open || self.half_of_the_sample_failed() || self.different_alerts_failed_in_a_row() {
@@ -159,10 +159,9 @@ impl Breaker {
         self.last_failure.as_deref()
     }
 
-    /// Whether it is not this question alone that fails: most recent calls about others failed too.
-    pub fn is_failing_beside(&self, id: &AlertId) -> bool {
-        let (others, answered) = self.others(id);
-        self.is_open() || answered * 2 < others
+    /// Whether another question was answered since then: it is this one that fails, and not the service.
+    pub fn others_answered_since(&self, id: &AlertId, since: BootTime) -> bool {
+        !self.is_open() && self.recent.iter().any(|(other, answered, at)| other != id && *answered && *at >= since)
     }
 
     /// Whether others are answered, at least 99 of 100.
@@ -172,28 +171,28 @@ impl Breaker {
     }
 
     fn others(&self, id: &AlertId) -> (usize, usize) {
-        let others = || self.recent.iter().filter(|(other, _)| other != id);
-        (others().count(), others().filter(|(_, answered)| *answered).count())
+        let others = || self.recent.iter().filter(|(other, ..)| other != id);
+        (others().count(), others().filter(|(_, answered, _)| *answered).count())
     }
 
     fn half_of_the_sample_failed(&self) -> bool {
-        let failed = self.recent.iter().rev().take(Self::SAMPLE).filter(|(_, answered)| !answered).count();
+        let failed = self.recent.iter().rev().take(Self::SAMPLE).filter(|(_, answered, _)| !answered).count();
         self.recent.len() >= Self::SAMPLE && failed * 2 >= Self::SAMPLE
     }
 
     fn different_alerts_failed_in_a_row(&self) -> bool {
         let mut failing: Vec<&AlertId> =
-            self.recent.iter().rev().take_while(|(_, answered)| !answered).map(|(id, _)| id).collect();
+            self.recent.iter().rev().take_while(|(_, answered, _)| !answered).map(|(id, ..)| id).collect();
         failing.sort_unstable();
         failing.dedup();
         failing.len() >= Self::DISTINCT
     }
 
-    fn remember(&mut self, id: &AlertId, answered: bool) {
+    fn remember(&mut self, id: &AlertId, answered: bool, now: BootTime) {
         if self.recent.len() == Self::MEMORY {
             self.recent.pop_front();
         }
-        self.recent.push_back((id.clone(), answered));
+        self.recent.push_back((id.clone(), answered, now));
     }
 }
 

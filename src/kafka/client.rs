@@ -50,6 +50,8 @@ const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
     // small limit usable. A record larger than this travels alone.
     ("batch.size", "65536"),
     ("queue.buffering.max.kbytes", "16384"),
+    // The topic decides what is too large; librdkafka's own bound is below what topics take by default.
+    ("message.max.bytes", "8388608"),
     // As Java clients place a key, so that joins on the alert id work.
     ("partitioner", "murmur2_random"),
 ];

@@ -44,6 +44,9 @@ pub enum WriteFailed {
          kafka.properties"
     )]
     TooLarge { bytes: usize },
+    /// The topic bounds its records' timestamps, and this one is outside (`message.timestamp.before.max.ms`).
+    #[error("the topic refuses the record's timestamp")]
+    BadTimestamp,
     #[error("{0}")]
     Denied(String),
     #[error("{0}")]
@@ -236,6 +239,7 @@ impl Callbacks {
     fn failure(&self, code: Code, topic: &str, bytes: usize) -> WriteFailed {
         match code {
             Code::MessageSizeTooLarge => return WriteFailed::TooLarge { bytes },
+            Code::InvalidTimestamp => return WriteFailed::BadTimestamp,
             // Its own end, not news about Kafka.
             Code::PurgeQueue | Code::PurgeInflight => {
                 return WriteFailed::Retriable("the producer was closed before the broker answered".to_owned());

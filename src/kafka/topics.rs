@@ -215,11 +215,15 @@ fn fitting(topic: ConfiguredTopic, brokers: usize) -> Creation {
         // People work these off.
         TopicRole::DeadLetters => (3, 30),
     };
-    let settings = vec![
+    let mut settings = vec![
         ("cleanup.policy", "delete".to_owned()),
         ("retention.ms", (days * DAY_MS).to_string()),
         ("min.insync.replicas", if replicas == 3 { "2" } else { "1" }.to_owned()),
     ];
+    if topic.role == TopicRole::DeadLetters {
+        // Room for the largest record of an input topic with its defaults, and for the headers that say why.
+        settings.push(("max.message.bytes", (2 * 1_048_588).to_string()));
+    }
     Creation { topic, partitions, replicas, settings, result: Ok(()) }
 }
 

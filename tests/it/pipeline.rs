@@ -10,11 +10,11 @@ use alert_ips::{
     },
     encode::OutputFormat,
     observe::metrics::Metrics,
-    pipeline::{Accounts, Decided, Outlet, Pipeline, RecordId, Write, Written},
+    pipeline::{Accounts, Decided, MAX_OPEN_ALERTS, Outlet, Pipeline, RecordId, Write, Written},
     sim::{Answer, Mix, Plan},
 };
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::world::{START, World};
 
@@ -38,6 +38,7 @@ fn pipeline(world: &World, accounts: impl IntoIterator<Item = (String, AccountHa
         max_age: Duration::from_hours(24 * 30),
         clock: world.clock.clone(),
         metrics: Metrics::new(START, []),
+        room: Semaphore::new(MAX_OPEN_ALERTS),
     }
 }
 
@@ -101,6 +102,25 @@ async fn a_message_with_good_and_bad_alerts_gives_outputs_and_one_dead_letter() 
     assert_eq!(rejection.reason, Reason::InvalidAlertId);
     assert!(rejection.detail.contains("alert refused"), "{}", rejection.detail);
     assert_eq!(world.sim.violations(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn alerts_without_room_wait_as_bytes_and_are_asked_about_later() {
+    let world = World::all_found(1);
+    let mut pipeline = pipeline(&world, [(TENANT.to_owned(), world.account.clone())]);
+    pipeline.room = Semaphore::new(2);
+    let pipeline = Arc::new(pipeline);
+    let held = pipeline.room.acquire().await.unwrap();
+    let living = tokio::spawn({
+        let pipeline = pipeline.clone();
+        async move { pipeline.process(record(r#"[{"id":"a"},{"id":"b"}]"#), outlet().0).await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.sim.counts().calls, 0);
+    drop(held);
+    let decided = living.await.unwrap().unwrap();
+    assert_eq!((decided.early + decided.writes.len(), world.sim.counts().calls), (2, 2));
+    assert_eq!(pipeline.room.available_permits(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,10 +23,16 @@ const REFUSED_PROBE: Duration = Duration::from_mins(1);
 /// Waits between sign-ins that failed for a passing reason.
 const SIGN_IN_BACKOFF: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_mins(1) };
 
+/// Which token a call was made with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Generation(u64);
+
 /// The token and its troubles.
 #[derive(Default)]
 pub(super) struct Access {
     token: Option<Token>,
+    /// Counts the tokens: what an answer says about an earlier one than the current is old news.
+    generation: Generation,
     /// The sign-in under way: at most one.
     signing_in: JoinSet<Result<Token, SignInFailure>>,
     sign_in_failures: u32,
@@ -49,6 +55,11 @@ impl Access {
     /// The token, if it is good for a call now.
     pub(super) fn token(&self, now: BootTime) -> Option<&Token> {
         self.token.as_ref().filter(|token| now < token.expires)
+    }
+
+    /// Which token that is.
+    pub(super) fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// The outcome of the sign-in under way, if there is one.
@@ -96,35 +107,47 @@ impl Access {
         self.token.as_ref().is_some_and(Token::lacks_role)
     }
 
-    /// The API accepted the token. Returns whether it did not before.
-    pub(super) fn accepted(&mut self) -> bool {
+    /// The API accepted the token. Returns whether that ends a hold.
+    pub(super) fn accepted(&mut self, with: Generation) -> bool {
+        if with != self.generation {
+            return false;
+        }
         self.refused_in_a_row = 0;
         self.hold.take().is_some()
     }
 
-    /// The API answered 401: the token is dropped; a second time in a row means that a fresh one does not help.
-    pub(super) fn refused(&mut self, now: BootTime) {
-        self.token = None;
+    /// The API answered 401: the token is dropped; a second one in a row means that a fresh one does not help.
+    pub(super) fn refused(&mut self, with: Generation, now: BootTime) {
+        if with != self.generation {
+            return;
+        }
+        self.drop_token();
         self.refused_in_a_row += 1;
         if self.refused_in_a_row > 1 {
             let why = format!("{}; one call a minute until it is accepted", token::TOKEN_REFUSED);
             self.hold(why, REFUSED_PROBE, now);
-            self.next_sign_in = now + REFUSED_PROBE;
         }
     }
 
-    /// The API answered 403. `said` is what it said, with a leading `: `, or empty.
-    pub(super) fn forbidden(&mut self, said: &str, now: BootTime) {
-        let why = token::forbidden_words(said, self.lacks_role());
-        let why = format!("{why}; one call every 5 minutes until it is allowed");
-        // A token issued before the right was granted does not have it.
+    /// The API answered 403. `said` is what it said, with a leading `: `, or empty. Returns when to ask again.
+    pub(super) fn forbidden(&mut self, with: Generation, said: &str, now: BootTime) -> BootTime {
+        if with == self.generation {
+            let why = token::forbidden_words(said, self.lacks_role());
+            // A token issued before the right was granted does not have it.
+            self.drop_token();
+            self.hold(format!("{why}; one call every 5 minutes until it is allowed"), FORBIDDEN_PROBE, now);
+        }
+        now + FORBIDDEN_PROBE
+    }
+
+    fn drop_token(&mut self) {
         self.token = None;
-        self.hold(why, FORBIDDEN_PROBE, now);
-        self.next_sign_in = now + FORBIDDEN_PROBE;
+        self.generation.0 += 1;
     }
 
     fn hold(&mut self, why: String, every: Duration, now: BootTime) {
         self.hold = Some(Hold { why, every, next_probe: now + every });
+        self.next_sign_in = now + every;
     }
 }
 
@@ -153,6 +176,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 self.access.sign_in_trouble = None;
                 self.access.next_sign_in = now;
                 self.access.token = Some(token);
+                self.access.generation.0 += 1;
             }
             Err(failure) => {
                 self.reporting.metrics.token_refresh_failed();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Account;
+use super::{Account, access::Generation};
 use crate::{
     defender::{
         client::{Call, call},
@@ -22,6 +22,7 @@ pub(super) struct Called {
     pub(super) claim: ClaimId,
     pub(super) id: AlertId,
     pub(super) call: Call,
+    pub(super) with: Generation,
     pub(super) took: Duration,
 }
 
@@ -52,6 +53,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 Step::Idle => break None,
             }
         };
+        if self.draining {
+            // Nothing is started any more: only a call that ends matters.
+            return None;
+        }
         [wake, due, self.access.next_renewal()].into_iter().flatten().min()
     }
 
@@ -143,12 +148,12 @@ impl<J: Journal, T: Transport> Account<J, T> {
             return;
         };
         let url = lookup.next_page.clone().unwrap_or_else(|| self.config.api.ips(&id));
-        let (clock, transport) = (self.clock.clone(), self.transport.clone());
+        let (clock, transport, with) = (self.clock.clone(), self.transport.clone(), self.access.generation());
         self.calls.spawn(async move {
             let started = clock.boot();
             let claim = permit.claim;
             let call = call(&*transport, &clock, permit, url, &token).await;
-            Called { claim, id, call, took: clock.boot().saturating_since(started) }
+            Called { claim, id, call, with, took: clock.boot().saturating_since(started) }
         });
     }
 }

@@ -4,7 +4,7 @@ use rand::RngExt;
 
 use super::Account;
 use crate::{
-    defender::{journal::Journal, token::REQUIRED_ROLE, transport::Transport},
+    defender::{journal::Journal, token, transport::Transport},
     domain::{alert::Severity, backlog::Parked, budget::Room, time::BootTime},
     observe::{
         health::Condition,
@@ -72,10 +72,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         } else if self.budget.frozen_until().is_some() {
             Condition::Degraded(self.frozen_why.clone().unwrap_or_default())
         } else if self.access.lacks_role() {
-            Condition::Degraded(format!(
-                "the token has no role {REQUIRED_ROLE}: calls will be forbidden until that application permission is \
-                 added to the app registration and consented to"
-            ))
+            Condition::Degraded(token::lacks_role_words())
         } else {
             Condition::Ok
         };

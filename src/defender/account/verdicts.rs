@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 use tokio::task::JoinError;
 
-use super::{Account, calls::Called};
+use super::{Account, access::Generation, calls::Called};
 use crate::{
     defender::{client::Answered, journal::Journal, transport::Transport},
     domain::{
@@ -19,6 +19,9 @@ use crate::{
     },
     observe::metrics::RetryReason,
 };
+
+/// How long after the next probe a lookup that was forbidden has its turn again.
+const AFTER_THE_PROBE: Duration = Duration::from_secs(1);
 
 /// First wait after a 429 that names neither a time nor a window we have filled.
 const FIRST_THROTTLE_WAIT: Duration = Duration::from_secs(5);
@@ -34,55 +37,58 @@ impl<J: Journal, T: Transport> Account<J, T> {
         self.replay();
         let Some(answered) = called.call.answer else { return self.requeue(&called.id) };
         self.reporting.metrics.call_ended(answered.end, called.took);
-        self.judge(&called.id, answered);
+        self.judge(&called.id, called.with, answered);
     }
 
-    fn judge(&mut self, id: &AlertId, answered: Answered) {
+    fn judge(&mut self, id: &AlertId, with: Generation, answered: Answered) {
         let now = self.clock.boot();
         let at = answered.at;
         match answered.verdict {
             Verdict::Page { texts, next } => {
-                self.service_answers(id, true);
+                self.service_answers(id, Some(with));
                 self.page(id, texts, next.as_deref(), at);
             }
             Verdict::NotFound => {
-                self.service_answers(id, true);
+                self.service_answers(id, Some(with));
                 self.not_found(id, at);
             }
             Verdict::Reject(said) => {
-                self.service_answers(id, true);
+                self.service_answers(id, Some(with));
                 let detail = format!("the API refuses the question about this alert for good: {said}");
                 self.resolve(id, &Err(Rejection { reason: Reason::Refused, detail }));
             }
             Verdict::Retry(failure) => self.failed(id, &failure),
             Verdict::Throttled(throttle) => {
-                self.service_answers(id, false);
+                self.service_answers(id, None);
                 self.retried(id, RetryReason::Throttled);
                 self.throttled(&throttle);
             }
             Verdict::Reauthenticate => {
                 self.retried(id, RetryReason::Unauthorized);
-                self.access.refused(now);
+                self.access.refused(with, now);
                 self.report_condition(now);
             }
             Verdict::Forbidden(said) => {
-                self.retried(id, RetryReason::Forbidden);
-                self.access.forbidden(&said, now);
+                self.reporting.metrics.retried(RetryReason::Forbidden);
+                let again = self.access.forbidden(with, &said, now);
+                // Behind the others: should it be this alert alone that is forbidden, the next probe is another's.
+                self.park(id, again + AFTER_THE_PROBE, Parked::Retry);
                 self.report_condition(now);
             }
         }
     }
 
-    /// The service is there; with `accepted` it also accepts the token and the pace.
-    fn service_answers(&mut self, id: &AlertId, accepted: bool) {
-        if self.breaker.succeeded(id) {
+    /// The service is there; what was asked with `accepted` it also accepts the token and the pace of.
+    fn service_answers(&mut self, id: &AlertId, accepted: Option<Generation>) {
+        if self.breaker.succeeded(id, self.clock.boot()) {
             // What failed with the service need not wait for itself any longer.
             self.backlog.release_retries();
             self.report_condition(self.clock.boot());
         }
-        if accepted {
+        if let Some(with) = accepted {
             self.throttled_in_a_row = 0;
-            if self.access.accepted() {
+            if self.access.accepted(with) {
+                self.backlog.release_retries();
                 self.report_condition(self.clock.boot());
             }
         }
@@ -147,9 +153,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
         lookup.next_page = None;
         lookup.failures += 1;
         lookup.bad_responses += u32::from(failure.kind == FailureKind::BadResponse);
-        let failing_for = now.saturating_since(*lookup.first_failed.get_or_insert(now));
         let (failures, bad_responses) = (lookup.failures, lookup.bad_responses);
-        if bad_responses >= self.config.bad_response_attempts && !self.breaker.is_failing_beside(id) {
+        let since = *lookup.first_failed.get_or_insert(now);
+        let failing_for = now.saturating_since(since);
+        if bad_responses >= self.config.bad_response_attempts && self.breaker.others_answered_since(id, since) {
             let detail = format!(
                 "the API answered {bad_responses} times with something that is no answer, last: {}",
                 failure.detail
@@ -182,7 +189,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
 
     /// A 429: nobody calls for a while.
     fn throttled(&mut self, throttle: &Throttle) {
-        self.throttled_in_a_row += 1;
+        // Of the calls that were on the wire together, the first that is refused counts for all.
+        if self.budget.frozen_until().is_none() {
+            self.throttled_in_a_row += 1;
+        }
         let now = self.journal.now();
         if let Some(pause) = throttle.retry_after {
             let pause_words = humantime::format_duration(pause);

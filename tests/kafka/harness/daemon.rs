@@ -76,7 +76,7 @@ impl Config {
 
     /// One of librdkafka's own settings.
     pub fn property(mut self, key: &str, value: impl Display) -> Self {
-        self.properties += &format!("\"{key}\" = \"{value}\"\n");
+        self.properties.extend([format!("\"{key}\" = \"{value}\"\n")]);
         self
     }
 }

@@ -20,7 +20,7 @@ pub use self::{
 };
 
 /// Far longer than anything takes on a busy machine.
-pub const LONG: Duration = Duration::from_secs(120);
+pub const LONG: Duration = Duration::from_mins(2);
 
 /// Asks again and again until there is an answer; panics with what was waited for when `limit` is over.
 pub fn eventually<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
