@@ -63,14 +63,21 @@ async fn daemon(settings: &Settings) -> Exit {
 }
 
 fn report(unfinished: Unfinished) {
-    if unfinished == Unfinished::default() {
-        tracing::info!("drained: every call is finished, every output acknowledged, everything settled committed");
-    } else {
+    let Unfinished { records, writes, still_in_group, left_open } = unfinished;
+    if records > 0 || writes > 0 || still_in_group {
         tracing::warn!(
-            records = unfinished.records,
-            writes = unfinished.writes,
-            still_in_group = unfinished.still_in_group,
+            records,
+            writes,
+            still_in_group,
             "stopped before everything was finished; what was not committed is redone at the next start"
         );
+    } else if left_open > 0 {
+        tracing::info!(
+            left_open,
+            "drained; the records that were still waiting, and what is settled behind them in their partitions, are read \
+             again at the next start"
+        );
+    } else {
+        tracing::info!("drained: every call is finished, every output acknowledged, everything settled committed");
     }
 }

@@ -246,7 +246,7 @@ for in $CREDENTIALS_DIRECTORY; another relative path begins at the folder of thi
     key("retry.poison_after", Text, Value("\"24h\""),
         "An alert that has failed for so long while others were answered becomes a dead letter."),
     key("retry.bad_response_attempts", Number, Value("5"),
-        "An alert whose answer is malformed so many times becomes a dead letter."),
+        "An alert whose answer is malformed at least so many times, while others are answered, becomes a dead letter."),
 
     key("admin.listen", Text, Value("\"127.0.0.1:9466\""),
         "Address and port. It has no access control: keep it on loopback. \"\" switches it off."),

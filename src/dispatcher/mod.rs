@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use self::{
-    partitions::Partitions,
+    partitions::{Log, Partitions},
     window::{Flow, Window},
     writes::{Trouble, Writes},
 };
@@ -92,8 +92,11 @@ impl Reporting {
 pub struct Unfinished {
     pub records: usize,
     pub writes: usize,
-    /// Whether the last commit was made and the group left.
+    /// Whether the last commit was not made or the group not left.
     pub still_in_group: bool,
+    /// Records that waited for a permit or a re-ask and were let go. They, and what was settled behind them, are read
+    /// again.
+    pub left_open: usize,
 }
 
 /// Reads from Kafka, lets every record live, writes what it returns, and commits what is settled.
@@ -113,6 +116,8 @@ pub struct Dispatcher {
     writes: Writes,
     window: Window,
     draining: bool,
+    /// Records let go while draining.
+    left_open: usize,
 }
 
 /// The end of one record's life in the pipeline.
@@ -125,6 +130,7 @@ struct Ended {
 /// A record that is not settled.
 struct Open {
     record: Arc<Record>,
+    log: Log,
     bytes: usize,
     /// How many writes it led to, once all its alerts are decided.
     writes: Option<usize>,
@@ -148,12 +154,16 @@ impl Dispatcher {
             writes: Writes::default(),
             window: Window::new(bounds.records, bounds.bytes),
             draining: false,
+            left_open: 0,
         }
     }
 
     /// Runs until the phase is draining, then drains. Returns what could not be finished in time.
     pub async fn run(mut self, mut phase: watch::Receiver<Phase>) -> Unfinished {
-        self.reporting.input.set(Condition::Starting("joining the consumer group".to_owned()));
+        self.reporting.input.set(Condition::Starting(
+            "joining the consumer group; after a crash the brokers first wait for the old member's session to end (45 s)"
+                .to_owned(),
+        ));
         let mut commit = tokio::time::interval(COMMIT_EVERY);
         commit.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -223,13 +233,13 @@ impl Dispatcher {
 
     /// Opens a record and starts its life.
     fn admit(&mut self, record: Record) {
-        let Some(given_up) = self.partitions.open(&record.receipt) else { return };
+        let Some((log, given_up)) = self.partitions.open(&record.receipt) else { return };
         self.reporting.metrics.record_consumed(&record.receipt.partition.topic);
         let bytes = size_of::<Open>() + size_of::<Record>() + record.held_bytes();
         self.window.take(bytes);
         self.last_record = RecordId(self.last_record.0 + 1);
         let (id, record) = (self.last_record, Arc::new(record));
-        self.open.insert(id, Open { record: record.clone(), bytes, writes: None, acknowledged: 0 });
+        self.open.insert(id, Open { record: record.clone(), log, bytes, writes: None, acknowledged: 0 });
         let (pipeline, outlet) = (self.pipeline.clone(), Outlet { record: id, early: self.early_sender.clone() });
         self.running.spawn(async move {
             // Not `run_until_cancelled`, which holds the room of what it runs twice: tens of thousands wait here.
@@ -247,7 +257,7 @@ impl Dispatcher {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         let Some(open) = self.open.get_mut(&id) else { return };
-        let current = self.partitions.is_current(&open.record.receipt);
+        let current = self.partitions.is_current(&open.record.receipt, open.log);
         let Some(Ok(decided)) = result.filter(|_| current) else { return self.let_go(id) };
         open.writes = Some(decided.early + decided.writes.len());
         for write in decided.writes {
@@ -269,6 +279,7 @@ impl Dispatcher {
     fn let_go(&mut self, id: RecordId) {
         if let Some(open) = self.open.remove(&id) {
             self.window.release(open.bytes);
+            self.left_open += usize::from(self.draining);
         }
     }
 
@@ -276,7 +287,7 @@ impl Dispatcher {
         if self.open.get(&id).is_some_and(|open| open.writes == Some(open.acknowledged))
             && let Some(open) = self.open.remove(&id)
         {
-            self.partitions.settle(&open.record.receipt);
+            self.partitions.settle(&open.record.receipt, open.log);
             self.window.release(open.bytes);
         }
     }
@@ -325,7 +336,11 @@ impl Dispatcher {
                 let took = self.clock.wall().duration_since(*since);
                 metrics.output_after(*severity, Duration::try_from(took).unwrap_or_default());
             }
-            Written::DeadLetter(rejection) => metrics.dead_lettered(rejection.reason),
+            Written::DeadLetter(rejection) => {
+                metrics.dead_lettered(rejection.reason);
+                let reason = rejection.reason.as_str();
+                tracing::warn!(reason, detail = %rejection.detail, "a record went to the dead letters");
+            }
         }
     }
 

@@ -14,11 +14,19 @@ use crate::{
 };
 
 #[derive(Debug, Default)]
-pub(super) struct Partitions(HashMap<Partition, Assigned>);
+pub(super) struct Partitions {
+    assigned: HashMap<Partition, Assigned>,
+    last_log: Log,
+}
+
+/// One log of one partition within one assignment: a record of an earlier one settles nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Log(u64);
 
 #[derive(Debug)]
 struct Assigned {
     epoch: Epoch,
+    log: Log,
     progress: Progress,
     /// The offset that was asked to be committed last.
     committed: Option<i64>,
@@ -29,44 +37,57 @@ struct Assigned {
 impl Partitions {
     pub(super) fn assign(&mut self, partitions: Vec<Partition>, epoch: Epoch) {
         for partition in partitions {
-            let assigned =
-                Assigned { epoch, progress: Progress::default(), committed: None, given_up: CancellationToken::new() };
-            if let Some(earlier) = self.0.insert(partition, assigned) {
-                earlier.given_up.cancel();
-            }
+            self.begin(partition, epoch);
+        }
+    }
+
+    /// Begins with nothing open; what was before ends.
+    fn begin(&mut self, partition: Partition, epoch: Epoch) {
+        self.last_log = Log(self.last_log.0 + 1);
+        let (log, given_up) = (self.last_log, CancellationToken::new());
+        let assigned = Assigned { epoch, log, progress: Progress::default(), committed: None, given_up };
+        if let Some(earlier) = self.assigned.insert(partition, assigned) {
+            earlier.given_up.cancel();
         }
     }
 
     /// Ends the lives of their records. Returns how far they were settled.
     pub(super) fn give_up(&mut self, partitions: &[Partition]) -> Vec<CommitPoint> {
         let gone = partitions.iter().filter_map(|partition| {
-            let assigned = self.0.remove(partition)?;
+            let assigned = self.assigned.remove(partition)?;
             assigned.given_up.cancel();
             assigned.point(partition)
         });
         gone.collect()
     }
 
-    /// Opens a record of a current assignment; returns what ends its life early. `None` for one of an earlier assignment.
-    pub(super) fn open(&mut self, receipt: &Receipt) -> Option<CancellationToken> {
-        let assigned = self.current(receipt)?;
-        assigned.progress.open(receipt.offset);
-        Some(assigned.given_up.clone())
+    /// Opens a record of a current assignment; returns its log and what ends its life early. `None` for one of an earlier
+    /// assignment.
+    pub(super) fn open(&mut self, receipt: &Receipt) -> Option<(Log, CancellationToken)> {
+        let Receipt { partition, offset, epoch } = receipt;
+        let assigned = self.assigned.get(partition).filter(|assigned| assigned.epoch == *epoch)?;
+        if assigned.progress.begins_anew(*offset) {
+            tracing::warn!(%partition, offset, "the partition begins anew: its topic was recreated or lost its end; reading it from here");
+            self.begin(partition.clone(), *epoch);
+        }
+        let assigned = self.assigned.get_mut(partition)?;
+        assigned.progress.open(*offset);
+        Some((assigned.log, assigned.given_up.clone()))
     }
 
-    pub(super) fn settle(&mut self, receipt: &Receipt) {
-        if let Some(assigned) = self.current(receipt) {
+    pub(super) fn settle(&mut self, receipt: &Receipt, log: Log) {
+        if let Some(assigned) = self.assigned.get_mut(&receipt.partition).filter(|assigned| assigned.log == log) {
             assigned.progress.settle(receipt.offset);
         }
     }
 
-    pub(super) fn is_current(&mut self, receipt: &Receipt) -> bool {
-        self.current(receipt).is_some()
+    pub(super) fn is_current(&self, receipt: &Receipt, log: Log) -> bool {
+        self.assigned.get(&receipt.partition).is_some_and(|assigned| assigned.log == log)
     }
 
     /// What was settled and not yet asked to be committed; counts as asked from now on.
     pub(super) fn due(&mut self) -> Vec<CommitPoint> {
-        let due = self.0.iter_mut().filter_map(|(partition, assigned)| {
+        let due = self.assigned.iter_mut().filter_map(|(partition, assigned)| {
             let point = assigned.point(partition).filter(|point| assigned.committed != Some(point.next))?;
             assigned.committed = Some(point.next);
             Some(point)
@@ -76,7 +97,7 @@ impl Partitions {
 
     /// A commit failed: everything settled is due again.
     pub(super) fn commit_again(&mut self) {
-        for assigned in self.0.values_mut() {
+        for assigned in self.assigned.values_mut() {
             assigned.committed = None;
         }
     }
@@ -85,15 +106,11 @@ impl Partitions {
     pub(super) fn lags(&self, offsets: &[PartitionOffsets]) -> Vec<(Partition, i64)> {
         let lags = offsets.iter().filter_map(|known| {
             let partition = Partition { topic: known.topic.as_str().into(), number: known.number };
-            let assigned = self.0.get(&partition)?;
+            let assigned = self.assigned.get(&partition)?;
             let settled = assigned.progress.watermark().or(known.committed)?;
             Some((partition, (known.end? - settled).max(0)))
         });
         lags.collect()
-    }
-
-    fn current(&mut self, receipt: &Receipt) -> Option<&mut Assigned> {
-        self.0.get_mut(&receipt.partition).filter(|assigned| assigned.epoch == receipt.epoch)
     }
 }
 
@@ -101,5 +118,54 @@ impl Assigned {
     fn point(&self, partition: &Partition) -> Option<CommitPoint> {
         let next = self.progress.watermark()?;
         Some(CommitPoint { partition: partition.clone(), epoch: self.epoch, next })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receipt(offset: i64) -> Receipt {
+        Receipt { partition: Partition { topic: "in".into(), number: 0 }, offset, epoch: Epoch(1) }
+    }
+
+    fn assigned() -> Partitions {
+        let mut partitions = Partitions::default();
+        partitions.assign(vec![receipt(0).partition], Epoch(1));
+        partitions
+    }
+
+    #[test]
+    fn only_news_is_due() {
+        let mut partitions = assigned();
+        assert_eq!(partitions.due(), []);
+        let (log, _) = partitions.open(&receipt(7)).unwrap();
+        assert_eq!(partitions.due()[0].next, 7);
+        assert_eq!(partitions.due(), []);
+        partitions.settle(&receipt(7), log);
+        assert_eq!(partitions.due()[0].next, 8);
+        partitions.commit_again();
+        assert_eq!(partitions.due()[0].next, 8);
+    }
+
+    #[test]
+    fn a_log_that_begins_anew_is_committed_from_its_own_beginning() {
+        let mut partitions = assigned();
+        let (old, given_up) = partitions.open(&receipt(3)).unwrap();
+        partitions.open(&receipt(10)).unwrap();
+        let (new, _) = partitions.open(&receipt(3)).unwrap();
+        assert!(given_up.is_cancelled() && !partitions.is_current(&receipt(3), old));
+        partitions.settle(&receipt(3), old);
+        assert_eq!(partitions.due()[0].next, 3, "a record of the old log settled one of the new");
+        partitions.settle(&receipt(3), new);
+        assert_eq!(partitions.due()[0].next, 4);
+    }
+
+    #[test]
+    fn records_of_an_earlier_assignment_are_not_opened() {
+        let mut partitions = assigned();
+        partitions.assign(vec![receipt(0).partition], Epoch(2));
+        assert!(partitions.open(&receipt(1)).is_none());
+        assert_eq!(partitions.give_up(&[receipt(0).partition]), []);
     }
 }

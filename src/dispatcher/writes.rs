@@ -87,10 +87,6 @@ impl Writes {
         self.unacknowledged.get(&id).map(|(_, write)| write.outgoing.to)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.unacknowledged.is_empty()
-    }
-
     pub(super) fn len(&self) -> usize {
         self.unacknowledged.len()
     }

@@ -24,6 +24,12 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Whether this offset was read before: the partition's log begins anew (its topic was recreated, or its end was
+    /// lost), and what is known of the old one says nothing about it.
+    pub fn begins_anew(&self, offset: i64) -> bool {
+        self.end.is_some_and(|end| offset < end)
+    }
+
     /// A record was read.
     pub fn open(&mut self, offset: i64) {
         self.open.insert(offset);
@@ -50,6 +56,13 @@ mod tests {
     #[test]
     fn nothing_read_means_nothing_to_commit() {
         assert_eq!(Progress::default().watermark(), None);
+    }
+
+    #[test]
+    fn an_offset_read_before_means_that_the_log_begins_anew() {
+        let mut progress = Progress::default();
+        progress.open(10);
+        assert!(!progress.begins_anew(11) && progress.begins_anew(10) && progress.begins_anew(0));
     }
 
     proptest! {

@@ -97,12 +97,14 @@ impl Backoff {
 /// Tells a service that fails from a question that fails.
 ///
 /// Open (failing) when half of the last [`SAMPLE`](Breaker::SAMPLE) calls failed, or when failures in a row are about
-/// [`DISTINCT`](Breaker::DISTINCT) different alerts; then one call is let through every 30 s until one succeeds.
+/// [`DISTINCT`](Breaker::DISTINCT) different alerts; then one call at a time is let through, after 1, 2, 4, … 30 s, until one succeeds.
 #[derive(Clone, Debug, Default)]
 pub struct Breaker {
     /// The last [`MEMORY`](Breaker::MEMORY) calls, the latest last: about which alert, whether answered, and when.
     recent: VecDeque<(AlertId, bool, BootTime)>,
     next_probe: Option<BootTime>,
+    /// Probes that failed since the service counts as failing.
+    failed_probes: u32,
     last_failure: Option<String>,
 }
 
@@ -111,7 +113,7 @@ impl Breaker {
     pub const SAMPLE: usize = 20;
     /// Different alerts that must fail in a row.
     pub const DISTINCT: usize = 5;
-    /// Time between probes.
+    /// Longest time between probes.
     pub const PROBE_EVERY: Duration = Duration::from_secs(30);
     /// Calls remembered, to tell one question from all others.
     const MEMORY: usize = 100;
@@ -121,6 +123,7 @@ impl Breaker {
         let was_open = self.next_probe.take().is_some();
         if was_open {
             self.recent.clear();
+            self.failed_probes = 0;
         }
         self.remember(id, true, now);
         was_open
@@ -132,7 +135,8 @@ impl Breaker {
         self.last_failure = Some(detail.to_owned());
         let was_open = self.is_open();
         if was_open || self.half_of_the_sample_failed() || self.different_alerts_failed_in_a_row() {
-            self.next_probe = Some(now + Self::PROBE_EVERY);
+            self.failed_probes += u32::from(was_open);
+            self.next_probe = Some(now + self.until_next_probe());
         }
         self.is_open() && !was_open
     }
@@ -150,7 +154,7 @@ impl Breaker {
     /// A probe is on its way: the next one waits its turn.
     pub fn probing(&mut self, now: BootTime) {
         if self.is_open() {
-            self.next_probe = Some(now + Self::PROBE_EVERY);
+            self.next_probe = Some(now + self.until_next_probe());
         }
     }
 
@@ -168,6 +172,11 @@ impl Breaker {
     pub fn others_pass(&self, id: &AlertId) -> bool {
         let (others, answered) = self.others(id);
         !self.is_open() && others > 0 && answered * 100 >= others * 99
+    }
+
+    /// A second at first, so that a short blip costs little, then doubling.
+    fn until_next_probe(&self) -> Duration {
+        Backoff { first: Duration::from_secs(1), longest: Self::PROBE_EVERY }.ceiling(self.failed_probes + 1)
     }
 
     fn others(&self, id: &AlertId) -> (usize, usize) {

@@ -332,9 +332,9 @@ async fn a_broker_that_comes_back_is_written_to_and_read_from_again() {
 async fn what_is_too_large_is_refused_as_that() {
     let broker = Broker::with_topic(1);
     let mut writer = broker.sink();
-    let huge = Outgoing { payload: Some(vec![b'x'; 2_000_000].into()), ..text("") };
+    let huge = Outgoing { payload: Some(vec![b'x'; 9_000_000].into()), ..text("") };
     let refused = writer.sink.send(WriteId(1), &huge).unwrap_err();
-    assert_eq!(refused, Refusal::Failed(WriteFailed::TooLarge { bytes: 2_000_000 }));
+    assert_eq!(refused, Refusal::Failed(WriteFailed::TooLarge { bytes: 9_000_000 }));
     // And where only the broker finds it too large.
     let too_large = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
     broker.0.request_errors(RDKafkaApiKey::Produce, &[too_large]);

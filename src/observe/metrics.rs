@@ -80,7 +80,7 @@ impl Metrics {
 
         Self(Arc::new(Inner {
             consumed,
-            lag: family(ours, "consumer_lag_records", "Records of a partition not yet read"),
+            lag: family(ours, "consumer_lag_records", "Records of a partition that are not settled yet"),
             skips: per_kind(ours, "skips", "Records and rows that need neither call nor output"),
             decoded: per_kind(ours, "alerts_decoded", "Alerts found in the records"),
             outcomes: per_kind(ours, "outcomes", "What became of the alerts"),

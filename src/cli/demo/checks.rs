@@ -166,9 +166,10 @@ fn freeze_obeyed(freeze: &FreezeSeen) -> Check {
 }
 
 fn drained(drain: &Drain) -> Check {
-    let Unfinished { records, writes, still_in_group } = drain.unfinished;
+    // What still waits was told before.
+    let Unfinished { records, writes, still_in_group, left_open: _ } = drain.unfinished;
     let took = seconds(drain.took);
-    if drain.unfinished == Unfinished::default() {
+    if records == 0 && writes == 0 && !still_in_group {
         return Check::new(true, "stopped", format!("in {took}: all finished, acknowledged and committed"));
     }
     let group = if still_in_group { ", still in the group" } else { "" };

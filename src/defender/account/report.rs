@@ -81,7 +81,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
 
     fn failing_words(&self) -> String {
         let last = self.breaker.last_failure().unwrap_or("no answer");
-        format!("the API is failing ({last}); one call every 30 seconds until it answers")
+        format!("the API is failing ({last}); one call at a time, at most 30 seconds apart, until it answers")
     }
 
     /// A factor in `[0.5, 1)` for waits that must not all end together, nor at once.

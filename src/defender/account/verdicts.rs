@@ -37,6 +37,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         self.replay();
         let Some(answered) = called.call.answer else { return self.requeue(&called.id) };
         self.reporting.metrics.call_ended(answered.end, called.took);
+        tracing::debug!(alert_id = %called.id, end = ?answered.end, took = ?called.took, "a call ended");
         self.judge(&called.id, called.with, answered);
     }
 
@@ -96,9 +97,11 @@ impl<J: Journal, T: Transport> Account<J, T> {
 
     fn page(&mut self, id: &AlertId, texts: Vec<String>, next: Option<&str>, at: jiff::Timestamp) {
         let Some(lookup) = self.lookups.get_mut(id) else { return };
-        let next_page = next.map(|link| self.config.api.next_page(id, link));
+        let this_page = lookup.next_page.take().unwrap_or_else(|| self.config.api.ips(id));
+        let next_page = next.map(|link| self.config.api.next_page(id, link).filter(|next| *next != this_page));
         if let Some(None) = next_page {
-            let detail = "the answer goes on at another address than this alert's, which is never followed".to_owned();
+            let detail =
+                "the answer goes on at this very address, or not at this alert's: that is not followed".to_owned();
             return self.failed(id, &Failure { kind: FailureKind::BadResponse, detail, retry_after: None });
         }
         lookup.next_page = next_page.flatten();
