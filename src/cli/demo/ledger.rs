@@ -175,8 +175,8 @@ impl Ledger {
             let dead_letters = self.dead_letters.get(place).map_or(&[][..], Vec::as_slice);
             audit.records += 1;
             // Outputs go out as their alerts are decided, so of an open record some may be there already.
-            let is_whole = outputs.len() + dead_letters.len() >= written.due.count();
-            if !settled && !is_whole {
+            let found = outputs.len() + dead_letters.len();
+            if !settled && (found == 0 || found < written.due.count()) {
                 audit.waiting += 1;
                 continue;
             }
