@@ -171,7 +171,7 @@ pub(super) const KEYS: &[Key] = &[
     key("input.max_age", Text, Value("\"30d\""),
         "Older alerts are published as `expired`, without a call. By last update, else creation, else the id.
 The service's page says 30 days; where the tenant's retention is longer (up to 180 days), raise it."),
-    key("input.max_open_records", Number, Value("20000"),
+    key("input.max_open_records", Number, Value("15000"),
         "Records read and not yet settled. As far as this priority reaches."),
     key("input.max_open_bytes", Text, Value("\"32MiB\""),
         "The same by size."),
