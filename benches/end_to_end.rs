@@ -40,8 +40,9 @@ const WIDE: &str = "1000000 per 1s";
 
 const IN_FLIGHT: usize = 64;
 
-/// The quiet phase: so many alerts, one every 50 ms.
+/// The quiet phase: so many alerts, with this pause after each.
 const QUIET_ALERTS: usize = 600;
+const PAUSE: Duration = Duration::from_millis(50);
 
 fn main() {
     let alerts = env::var("ALERT_IPS_BENCH_ALERTS").map_or(100_000, |count| count.parse().expect("a number"));
@@ -74,46 +75,50 @@ fn storm(kafka: &Broker, simulator: &Simulator, alerts: usize) {
     println!("peak memory               {:9.1} MiB", mebibytes(peak));
 }
 
-/// 20 alerts a second, one at a time.
+/// 20 alerts a second, one at a time. Beside the daemon a bare relay copies each record as it is from the same topic to
+/// another, so that what Kafka takes both ways is measured with the same records.
 fn quiet(kafka: &Broker, simulator: &Simulator) {
     let topics = Topics::create(&kafka.bootstrap, "bench-quiet");
+    let relayed = Topics::create(&kafka.bootstrap, "bench-relay");
     let mut daemon = Daemon::start(&config(&topics, simulator));
     daemon.wait_until_ready();
     thread::sleep(Duration::from_secs(5));
     println!("idle memory               {:9.1} MiB", mebibytes(daemon.resident_kib()));
-    topics.seed_many(QUIET_ALERTS, Duration::from_millis(50));
+    thread::scope(|scope| {
+        scope.spawn(|| topics.relay(QUIET_ALERTS, &relayed.output));
+        // The relay has its partitions.
+        thread::sleep(Duration::from_secs(5));
+        topics.seed_many(QUIET_ALERTS, PAUSE);
+    });
     daemon.finish(&topics);
     daemon.stop();
 
-    let inputs: HashMap<_, _> = topics
+    let created: HashMap<_, _> = topics
         .read(&topics.input)
         .into_iter()
-        .map(|record| {
-            let receipt = &record.receipt;
-            (format!("{}/{}/{}/0", topics.input, receipt.partition.number, receipt.offset), record.timestamp.unwrap())
-        })
+        .map(|record| (format!("{}/0", record.receipt), record.timestamp.unwrap()))
         .collect();
-    let outputs = topics.read(&topics.output);
-    let mut latencies: Vec<_> = outputs
-        .iter()
-        .map(|record| {
+    let latencies = |records: Vec<Record>| -> HashMap<String, i128> {
+        let latency = |record: &Record| {
             let id = record.headers.iter().find(|header| &*header.name == "ce_id").unwrap();
-            let id = std::str::from_utf8(id.value.as_deref().unwrap()).unwrap();
-            record.timestamp.unwrap().duration_since(inputs[id]).as_millis()
-        })
-        .collect();
-    latencies.sort_unstable();
-    let percentile = |hundredths: usize| latencies[(latencies.len() - 1) * hundredths / 100];
-    println!(
-        "latency at 20 alerts/s    {:9} ms median, {} ms 99th percentile, {} ms at most;",
-        percentile(50),
-        percentile(99),
-        percentile(100)
-    );
-    println!(
-        "                          from the input's creation by its producer until the output's append by the broker,"
-    );
-    println!("                          so both ways over Kafka and the call are in it");
+            let id = std::str::from_utf8(id.value.as_deref().unwrap()).unwrap().to_owned();
+            let latency = record.timestamp.unwrap().duration_since(created[&id]).as_millis();
+            (id, latency)
+        };
+        records.iter().map(latency).collect()
+    };
+    let (daemon, relay) = (latencies(topics.read(&topics.output)), latencies(relayed.read(&relayed.output)));
+    let added: Vec<i128> = daemon.iter().map(|(id, latency)| latency - relay[id]).collect();
+    println!("latency at {} alerts/s, from the input's creation until the output's append:", 1000 / PAUSE.as_millis());
+    println!("  daemon, call included   {}", percentiles(daemon.values().copied().collect()));
+    println!("  bare relay              {}", percentiles(relay.values().copied().collect()));
+    println!("  added, record by record {}", percentiles(added));
+}
+
+fn percentiles(mut milliseconds: Vec<i128>) -> String {
+    milliseconds.sort_unstable();
+    let of = |hundredths: usize| milliseconds[(milliseconds.len() - 1) * hundredths / 100];
+    format!("{:9} ms median, {} ms 99th percentile, {} ms at most", of(50), of(99), of(100))
 }
 
 fn config(topics: &Topics, simulator: &Simulator) -> Config {

@@ -3,9 +3,13 @@
 //! It returns what to write and never produces by itself; a dead letter is one more thing to write. So every way of
 //! delivering, and every test, shares this one path.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{
+    FutureExt, Stream, StreamExt,
+    future::{Either, Ready, ready},
+    stream::{self, FuturesUnordered},
+};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
@@ -81,23 +85,30 @@ impl Pipeline {
         let since = record.timestamp.unwrap_or_else(|| self.clock.wall());
         // Boxed: a record may wait for hours, and need not hold the room that putting its questions took.
         let Put { questions, mut rejections, room: _room } = Box::pin(self.put_all(&record, since)).await?;
-        let answers = questions
-            .into_iter()
-            .map(|(index, alert, question)| async move { (index, alert, question.answer().await) });
-        let mut answers: FuturesUnordered<_> = answers.collect();
+        let mut undecided = questions.len();
+        let mut answers = pin!(answers(questions));
         let mut decided = Decided::default();
-        while let Some((index, alert, answer)) = answers.next().await {
-            match answer? {
-                Ok(outcome) => {
-                    let write = self.outcome(&record, since, index, &alert, &outcome);
-                    if answers.is_empty() {
-                        decided.writes.push(write);
-                    } else {
-                        decided.early += 1;
-                        outlet.put(write).await;
-                    }
+        #[expect(
+            clippy::while_let_loop,
+            reason = "a `while let` holds the answer across the await, for each who waits"
+        )]
+        loop {
+            let Some(answered) = answers.next().await else { break };
+            undecided -= 1;
+            let early = match self.decide(&record, since, answered)? {
+                Ok(write) if undecided > 0 => Some(Box::pin(outlet.put(write))),
+                Ok(write) => {
+                    decided.writes.push(write);
+                    None
                 }
-                Err(rejection) => rejections.push(named(&alert, &rejection)),
+                Err(rejection) => {
+                    rejections.push(rejection);
+                    None
+                }
+            };
+            if let Some(early) = early {
+                decided.early += 1;
+                early.await;
             }
         }
         if let Some(rejection) = merged(rejections) {
@@ -136,21 +147,27 @@ impl Pipeline {
     async fn put(&self, alert: &Alert, since: Timestamp) -> Result<Question, LetGo> {
         let account = match self.accounts.of(alert) {
             Ok(account) => account,
-            Err(rejection) => return Ok(Question::Decided(Err(rejection))),
+            Err(rejection) => return Ok(decided(Err(rejection))),
         };
         let now = self.clock.wall();
         if is_older(alert, self.max_age, now) {
             let outcome = Outcome { status: Status::Expired, ips: RelatedIps::default(), retrieved_at: now };
-            return Ok(Question::Decided(Ok(outcome)));
+            return Ok(decided(Ok(outcome)));
         }
-        account.ask(alert.clone(), since).await.map(Question::Asked)
+        account.ask(alert.clone(), since).await.map(Either::Right)
     }
 
-    fn outcome(&self, record: &Record, since: Timestamp, index: usize, alert: &Alert, outcome: &Outcome) -> Write {
+    /// One decided alert as its output, or as a reason for the record's dead letter.
+    fn decide(&self, record: &Record, since: Timestamp, answered: Answered) -> Result<Result<Write, Rejection>, LetGo> {
+        let Answered { index, alert, answer } = answered;
+        let outcome = match answer? {
+            Ok(outcome) => outcome,
+            Err(rejection) => return Ok(Err(named(&alert, &rejection))),
+        };
         self.metrics.outcome_reached(outcome.status);
-        let tenant = self.accounts.tenant_of(alert);
-        let outgoing = encode(self.format, &record.receipt, index, alert, tenant, outcome, &record.headers);
-        Write { outgoing, what: Written::Outcome { severity: alert.severity, since } }
+        let tenant = self.accounts.tenant_of(&alert);
+        let outgoing = encode(self.format, &record.receipt, index, &alert, tenant, &outcome, &record.headers);
+        Ok(Ok(Write { outgoing, what: Written::Outcome { severity: alert.severity, since } }))
     }
 }
 
@@ -169,17 +186,29 @@ struct Put<'a> {
 }
 
 /// An alert's question: decided at once, or put to its account.
-enum Question {
-    Decided(Result<Outcome, Rejection>),
-    Asked(Pending),
+type Question = Either<Ready<Result<Result<Outcome, Rejection>, LetGo>>, Pending>;
+
+fn decided(result: Result<Outcome, Rejection>) -> Question {
+    Either::Left(ready(Ok(result)))
 }
 
-impl Question {
-    async fn answer(self) -> Result<Result<Outcome, Rejection>, LetGo> {
-        match self {
-            Self::Decided(result) => Ok(result),
-            Self::Asked(pending) => pending.answer().await,
-        }
+/// An alert with its place in the message, and its answer.
+struct Answered {
+    index: usize,
+    alert: Alert,
+    answer: Result<Result<Outcome, Rejection>, LetGo>,
+}
+
+/// The answers as they come. Most records put one question, which shall not cost what many do.
+fn answers(questions: Vec<(usize, Alert, Question)>) -> impl Stream<Item = Answered> {
+    let single = questions.len() == 1;
+    let mut answers = questions
+        .into_iter()
+        .map(|(index, alert, question)| question.map(move |answer| Answered { index, alert, answer }));
+    if single && let Some(only) = answers.next() {
+        Either::Left(stream::once(only))
+    } else {
+        Either::Right(answers.collect::<FuturesUnordered<_>>())
     }
 }
 

@@ -155,7 +155,7 @@ async fn answers(handle: &AccountHandle, ids: Vec<AlertId>, clock: &Clock, print
     let mut lines = Vec::new();
     let mut tick = tokio::time::interval(PROGRESS_EVERY);
     for (id, question) in pending {
-        let answer = async { question.ok()?.answer().await.ok() };
+        let answer = async { question.ok()?.await.ok() };
         tokio::pin!(answer);
         let result = loop {
             let mut watched = status.clone();

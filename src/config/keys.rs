@@ -171,8 +171,8 @@ pub(super) const KEYS: &[Key] = &[
     key("input.max_age", Text, Value("\"30d\""),
         "Older alerts are published as `expired`, without a call. By last update, else creation, else the id.
 The service's page says 30 days; where the tenant's retention is longer (up to 180 days), raise it."),
-    key("input.max_open_records", Number, Value("15000"),
-        "Records read and not yet settled. As far as this priority reaches."),
+    key("input.max_open_records", Number, Value("12000"),
+        "Records read and not yet settled: so far does priority reach. The default is what eight hours of calls answer."),
     key("input.max_open_bytes", Text, Value("\"32MiB\""),
         "The same by size."),
 
@@ -220,8 +220,8 @@ for in $CREDENTIALS_DIRECTORY; another relative path begins at the folder of thi
 
     key("reuse.reuse_for", Text, Value("\"15m\""),
         "How long an answer is good where the alert's last update is not known. \"0s\": never."),
-    key("reuse.max_answers", Number, Value("100000"),
-        "Answers kept in memory for an account."),
+    key("reuse.max_answers", Number, Value("18000"),
+        "Answers kept in memory for an account. The default is what half a day of calls brings."),
 
     key("not_found.reask_after", List, Value("[\"1m\", \"5m\", \"15m\"]"),
         "Waits between the questions about a young alert; then it is published as `not_found`. []: ask once."),

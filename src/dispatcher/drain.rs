@@ -17,13 +17,13 @@ impl Dispatcher {
         self.draining = true;
         self.edge.source.pause();
         let finished = tokio::time::timeout(FINISH_WITHIN, async {
-            while !(self.running.is_empty() && self.open.is_empty()) {
+            while !(self.lives.is_empty() && self.open.is_empty()) {
                 self.turn().await;
             }
         });
         // What is not finished by then is redone after the next start.
         let _ = finished.await;
-        let (records, writes, left_open) = (self.running.len(), self.writes.len(), self.left_open);
+        let (records, writes, left_open) = (self.lives.len(), self.writes.len(), self.left_open);
         self.commit();
         self.edge.source.stop();
         let left = tokio::time::timeout(LEAVE_WITHIN, self.leave()).await.is_ok();

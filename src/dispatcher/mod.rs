@@ -4,6 +4,7 @@
 //! led to is acknowledged; only then is its offset settled, and only what is settled is committed.
 
 mod drain;
+mod lives;
 mod partitions;
 mod window;
 mod writes;
@@ -12,18 +13,17 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    task::{JoinError, JoinSet},
     time::MissedTickBehavior,
 };
 
 use self::{
+    lives::{Ended, Lives},
     partitions::{Log, Partitions},
     window::{Flow, Window},
     writes::{Trouble, Writes},
 };
 use crate::{
     clock::Clock,
-    defender::account::LetGo,
     domain::{
         outcome::{Reason, Rejection},
         phase::Phase,
@@ -38,7 +38,7 @@ use crate::{
         health::{Condition, Pulse, Reporter},
         metrics::Metrics,
     },
-    pipeline::{Decided, Outlet, Pipeline, RecordId, Write, Written, dead_letter},
+    pipeline::{Outlet, Pipeline, RecordId, Write, Written, dead_letter},
 };
 
 /// How often what is settled is committed.
@@ -106,7 +106,7 @@ pub struct Dispatcher {
     edge: Edge,
     reporting: Reporting,
     partitions: Partitions,
-    running: JoinSet<Ended>,
+    lives: Lives,
     /// Every record that is not settled.
     open: HashMap<RecordId, Open>,
     last_record: RecordId,
@@ -118,13 +118,6 @@ pub struct Dispatcher {
     draining: bool,
     /// Records let go while draining.
     left_open: usize,
-}
-
-/// The end of one record's life in the pipeline.
-struct Ended {
-    record: RecordId,
-    /// `None` where the partition was given up meanwhile.
-    result: Option<Result<Decided, LetGo>>,
 }
 
 /// A record that is not settled.
@@ -146,7 +139,7 @@ impl Dispatcher {
             edge,
             reporting,
             partitions: Partitions::default(),
-            running: JoinSet::new(),
+            lives: Lives::default(),
             open: HashMap::new(),
             last_record: RecordId(0),
             early,
@@ -194,13 +187,7 @@ impl Dispatcher {
         tokio::select! {
             Some(event) = self.edge.events.recv() => self.take(event),
             _ = self.edge.acks.recv_many(&mut acks, BATCH) => acks.into_iter().for_each(|ack| self.acknowledged(ack)),
-            Some(ended) = self.running.join_next() => {
-                self.ended(ended);
-                for _ in 1..BATCH {
-                    let Some(ended) = self.running.try_join_next() else { break };
-                    self.ended(ended);
-                }
-            }
+            ended = self.lives.ended() => ended.into_iter().for_each(|ended| self.ended(ended)),
             Some((record, write)) = self.early.recv(), if self.writes.len() < MANY_WRITES => self.write(record, write),
             Some(notice) = self.edge.notices.recv() => self.noticed(notice),
             () = pause(again) => {}
@@ -214,6 +201,7 @@ impl Dispatcher {
             SourceEvent::Assigned { partitions, epoch } => {
                 tracing::info!(partitions = %listed(&partitions), "partitions assigned");
                 self.partitions.assign(partitions, epoch);
+                self.forget_ended_logs();
                 self.reporting.input.set(Condition::Ok);
             }
             SourceEvent::Revoked { partitions, lost, settled } => {
@@ -222,6 +210,7 @@ impl Dispatcher {
                     self.reporting.metrics.partition_given_up(partition);
                 }
                 settled.settle(self.partitions.give_up(&partitions));
+                self.forget_ended_logs();
             }
             SourceEvent::Committed { result: Err(error) } => {
                 tracing::warn!(%error, "a commit failed; what is settled is committed again in a second");
@@ -233,7 +222,8 @@ impl Dispatcher {
 
     /// Opens a record and starts its life.
     fn admit(&mut self, record: Record) {
-        let Some((log, given_up)) = self.partitions.open(&record.receipt) else { return };
+        let Some(log) = self.partitions.open(&record.receipt) else { return };
+        self.forget_ended_logs();
         self.reporting.metrics.record_consumed(&record.receipt.partition.topic);
         let bytes = size_of::<Open>() + size_of::<Record>() + record.held_bytes();
         self.window.take(bytes);
@@ -241,24 +231,23 @@ impl Dispatcher {
         let (id, record) = (self.last_record, Arc::new(record));
         self.open.insert(id, Open { record: record.clone(), log, bytes, writes: None, acknowledged: 0 });
         let (pipeline, outlet) = (self.pipeline.clone(), Outlet { record: id, early: self.early_sender.clone() });
-        self.running.spawn(async move {
-            // Not `run_until_cancelled`, which holds the room of what it runs twice: tens of thousands wait here.
-            let result = tokio::select! {
-                result = pipeline.process(record, outlet) => Some(result),
-                () = given_up.cancelled() => None,
-            };
-            Ended { record: id, result }
-        });
+        self.lives.begin(log, async move { Ended { record: id, result: pipeline.process(record, outlet).await } });
     }
 
-    fn ended(&mut self, ended: Result<Ended, JoinError>) {
-        let Ended { record: id, result } = match ended {
-            Ok(ended) => ended,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        };
+    /// Forgets the records of logs that were given up or began anew; whoever reads them next begins with them again.
+    fn forget_ended_logs(&mut self) {
+        for log in self.partitions.take_ended() {
+            self.lives.end(log);
+            for (_, open) in self.open.extract_if(|_, open| open.log == log) {
+                self.window.release(open.bytes);
+            }
+        }
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        let Ended { record: id, result } = ended;
+        let Ok(decided) = result else { return self.let_go(id) };
         let Some(open) = self.open.get_mut(&id) else { return };
-        let current = self.partitions.is_current(&open.record.receipt, open.log);
-        let Some(Ok(decided)) = result.filter(|_| current) else { return self.let_go(id) };
         open.writes = Some(decided.early + decided.writes.len());
         for write in decided.writes {
             self.write(id, write);
@@ -275,11 +264,11 @@ impl Dispatcher {
         self.writes.push(record, write);
     }
 
-    /// Forgets a record without settling it: it is read again, by whoever reads the partition next.
+    /// Forgets a record without settling it: it is read again after the next start.
     fn let_go(&mut self, id: RecordId) {
         if let Some(open) = self.open.remove(&id) {
             self.window.release(open.bytes);
-            self.left_open += usize::from(self.draining);
+            self.left_open += 1;
         }
     }
 

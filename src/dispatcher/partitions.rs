@@ -1,8 +1,6 @@
 //! The assigned partitions: what is open in each, and what of it was committed.
 
-use std::collections::HashMap;
-
-use tokio_util::sync::CancellationToken;
+use std::{collections::HashMap, mem};
 
 use crate::{
     domain::{
@@ -17,11 +15,19 @@ use crate::{
 pub(super) struct Partitions {
     assigned: HashMap<Partition, Assigned>,
     last_log: Log,
+    /// Logs that ended since [`take_ended`](Partitions::take_ended).
+    ended: Vec<Log>,
 }
 
 /// One log of one partition within one assignment: a record of an earlier one settles nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Log(u64);
+
+impl Log {
+    pub(super) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
 
 #[derive(Debug)]
 struct Assigned {
@@ -30,8 +36,6 @@ struct Assigned {
     progress: Progress,
     /// The offset that was asked to be committed last.
     committed: Option<i64>,
-    /// Ends the lives of the partition's records when it is given up.
-    given_up: CancellationToken,
 }
 
 impl Partitions {
@@ -43,27 +47,29 @@ impl Partitions {
 
     /// Begins with nothing open; what was before ends.
     fn begin(&mut self, partition: Partition, epoch: Epoch) {
-        self.last_log = Log(self.last_log.0 + 1);
-        let (log, given_up) = (self.last_log, CancellationToken::new());
-        let assigned = Assigned { epoch, log, progress: Progress::default(), committed: None, given_up };
-        if let Some(earlier) = self.assigned.insert(partition, assigned) {
-            earlier.given_up.cancel();
-        }
+        self.last_log = self.last_log.next();
+        let assigned = Assigned { epoch, log: self.last_log, progress: Progress::default(), committed: None };
+        let earlier = self.assigned.insert(partition, assigned);
+        self.ended.extend(earlier.map(|earlier| earlier.log));
     }
 
-    /// Ends the lives of their records. Returns how far they were settled.
+    /// Logs whose records are of no concern any more: given up, or begun anew.
+    pub(super) fn take_ended(&mut self) -> Vec<Log> {
+        mem::take(&mut self.ended)
+    }
+
+    /// Ends their logs. Returns how far they were settled.
     pub(super) fn give_up(&mut self, partitions: &[Partition]) -> Vec<CommitPoint> {
         let gone = partitions.iter().filter_map(|partition| {
             let assigned = self.assigned.remove(partition)?;
-            assigned.given_up.cancel();
+            self.ended.push(assigned.log);
             assigned.point(partition)
         });
         gone.collect()
     }
 
-    /// Opens a record of a current assignment; returns its log and what ends its life early. `None` for one of an earlier
-    /// assignment.
-    pub(super) fn open(&mut self, receipt: &Receipt) -> Option<(Log, CancellationToken)> {
+    /// Opens a record of a current assignment and returns its log. `None` for one of an earlier assignment.
+    pub(super) fn open(&mut self, receipt: &Receipt) -> Option<Log> {
         let Receipt { partition, offset, epoch } = receipt;
         let assigned = self.assigned.get(partition).filter(|assigned| assigned.epoch == *epoch)?;
         if assigned.progress.begins_anew(*offset) {
@@ -72,17 +78,13 @@ impl Partitions {
         }
         let assigned = self.assigned.get_mut(partition)?;
         assigned.progress.open(*offset);
-        Some((assigned.log, assigned.given_up.clone()))
+        Some(assigned.log)
     }
 
     pub(super) fn settle(&mut self, receipt: &Receipt, log: Log) {
         if let Some(assigned) = self.assigned.get_mut(&receipt.partition).filter(|assigned| assigned.log == log) {
             assigned.progress.settle(receipt.offset);
         }
-    }
-
-    pub(super) fn is_current(&self, receipt: &Receipt, log: Log) -> bool {
-        self.assigned.get(&receipt.partition).is_some_and(|assigned| assigned.log == log)
     }
 
     /// What was settled and not yet asked to be committed; counts as asked from now on.
@@ -139,7 +141,7 @@ mod tests {
     fn only_news_is_due() {
         let mut partitions = assigned();
         assert_eq!(partitions.due(), []);
-        let (log, _) = partitions.open(&receipt(7)).unwrap();
+        let log = partitions.open(&receipt(7)).unwrap();
         assert_eq!(partitions.due()[0].next, 7);
         assert_eq!(partitions.due(), []);
         partitions.settle(&receipt(7), log);
@@ -151,10 +153,10 @@ mod tests {
     #[test]
     fn a_log_that_begins_anew_is_committed_from_its_own_beginning() {
         let mut partitions = assigned();
-        let (old, given_up) = partitions.open(&receipt(3)).unwrap();
+        let old = partitions.open(&receipt(3)).unwrap();
         partitions.open(&receipt(10)).unwrap();
-        let (new, _) = partitions.open(&receipt(3)).unwrap();
-        assert!(given_up.is_cancelled() && !partitions.is_current(&receipt(3), old));
+        let new = partitions.open(&receipt(3)).unwrap();
+        assert_eq!(partitions.take_ended(), [old]);
         partitions.settle(&receipt(3), old);
         assert_eq!(partitions.due()[0].next, 3, "a record of the old log settled one of the new");
         partitions.settle(&receipt(3), new);
@@ -167,5 +169,6 @@ mod tests {
         partitions.assign(vec![receipt(0).partition], Epoch(2));
         assert!(partitions.open(&receipt(1)).is_none());
         assert_eq!(partitions.give_up(&[receipt(0).partition]), []);
+        assert_eq!(partitions.take_ended().len(), 2, "both logs ended");
     }
 }

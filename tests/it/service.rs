@@ -85,7 +85,7 @@ async fn an_old_alert_that_is_unknown_is_not_asked_again() {
     let created = Some(START - Duration::from_hours(25));
     let alert =
         Alert { id: AlertId::parse("a").unwrap(), tenant: None, severity: Severity::Low, updated: None, created };
-    let outcome = world.account.ask(alert, START).await.unwrap().answer().await.unwrap().unwrap();
+    let outcome = world.account.ask(alert, START).await.unwrap().await.unwrap().unwrap();
     assert_eq!((outcome.status, world.called("a").len()), (Status::NotFound, 1));
 }
 
@@ -106,7 +106,7 @@ async fn one_call_answers_everyone_who_asks_the_same() {
     let second = world.ask("a", Severity::High).await;
     sleep(SECOND / 2).await;
     let third = world.ask("a", Severity::Medium).await;
-    let answers = [first.answer().await, second.answer().await, third.answer().await];
+    let answers = [first.await, second.await, third.await];
     assert!(answers.iter().all(|answer| answer == &answers[0]));
     assert_eq!(world.called("a").len(), 1);
 }
@@ -124,7 +124,7 @@ async fn fresh_answers_are_reused(#[case] updated_at_minute: Option<i64>, #[case
     let updated = updated_at_minute.map(|minute| START + jiff::SignedDuration::from_mins(minute));
     let alert =
         Alert { id: AlertId::parse("a").unwrap(), tenant: None, severity: Severity::Low, updated, created: None };
-    world.account.ask(alert, world.clock.wall()).await.unwrap().answer().await.unwrap().unwrap();
+    world.account.ask(alert, world.clock.wall()).await.unwrap().await.unwrap().unwrap();
     assert_eq!(world.called("a").len(), calls);
 }
 
@@ -147,11 +147,11 @@ async fn a_429_freezes_the_whole_account(
     let first = world.ask("a", Severity::High).await;
     sleep(SECOND / 10).await;
     let others: Vec<_> = [world.ask("b", Severity::High).await, world.ask("c", Severity::Low).await].into();
-    assert_eq!(first.answer().await.unwrap().unwrap().status, Status::Found);
+    assert_eq!(first.await.unwrap().unwrap().status, Status::Found);
     let resumed = world.called("a")[1].as_secs();
     assert!(pause.contains(&resumed), "resumed after {resumed} s");
     for other in others {
-        other.answer().await.unwrap().unwrap();
+        other.await.unwrap().unwrap();
     }
     let early = world.sim.calls().iter().filter(|call| call.at.since_origin() < world.called("a")[1]).count();
     assert_eq!(early, 1, "calls before the pause was over");
@@ -176,7 +176,7 @@ async fn a_429_against_our_own_count_backs_off_and_says_so() {
     sleep(SECOND).await;
     let Condition::Degraded(words) = world.condition() else { panic!("{:?}", world.condition()) };
     assert!(words.contains("another tool"), "{words}");
-    pending.answer().await.unwrap().unwrap();
+    pending.await.unwrap().unwrap();
     let waits: Vec<_> = world.called("a").windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
     for (wait, doubled) in waits.iter().zip([5.0, 10.0, 20.0]) {
         assert!((doubled / 2.0..=doubled).contains(wait), "{waits:?}");
@@ -218,8 +218,8 @@ async fn a_403_holds_the_account_probes_and_recovers() {
     assert!(words.contains("Ip.Read.All"), "{words}");
     world.sim.switch(|switches| switches.forbid = false);
     let allowed = Instant::now();
-    pending.answer().await.unwrap().unwrap();
-    other.answer().await.unwrap().unwrap();
+    pending.await.unwrap().unwrap();
+    other.await.unwrap().unwrap();
     assert!(allowed.elapsed() <= MINUTE * 5 + SECOND * 2);
     sleep(SECOND).await;
     assert_eq!(world.condition(), Condition::Ok);
@@ -235,7 +235,7 @@ async fn a_wrong_secret_is_tried_once_a_minute_and_told() {
     let Condition::Waiting(words) = world.condition() else { panic!("{:?}", world.condition()) };
     assert!(words.contains("client_secret_file") && words.contains("AADSTS7000215"), "{words}");
     // Once it is right, it goes on by itself.
-    pending.answer().await.unwrap().unwrap();
+    pending.await.unwrap().unwrap();
 }
 
 #[rstest]
@@ -323,7 +323,7 @@ async fn a_question_that_only_gets_bad_answers_is_given_up_while_others_are_answ
         sleep(SECOND).await;
         world.answer(&format!("other{n}")).await.unwrap();
     }
-    let rejection = pending.answer().await.unwrap().unwrap_err();
+    let rejection = pending.await.unwrap().unwrap_err();
     assert_eq!(rejection.reason, Reason::BadResponse, "{}", rejection.detail);
     world.assert_limits_kept();
 }
@@ -375,7 +375,7 @@ async fn an_outage_gives_no_dead_letter_and_ends_by_itself(#[case] outage: Outag
     world.sim.switch(|switches| switches.outage = None);
     let back = Instant::now();
     for pending in waiting {
-        pending.answer().await.unwrap().expect("an outage must not give a dead letter");
+        pending.await.unwrap().expect("an outage must not give a dead letter");
     }
     assert!(back.elapsed() <= MINUTE, "resumed after {:?}", back.elapsed());
     world.assert_limits_kept();
@@ -406,7 +406,7 @@ async fn many_calls_with_one_stale_token_fetch_one_new_token() {
     }
     let asked = Instant::now();
     for pending in pending {
-        pending.answer().await.unwrap().unwrap();
+        pending.await.unwrap().unwrap();
     }
     assert!(asked.elapsed() <= SECOND * 4, "{:?}", asked.elapsed());
     assert_eq!(world.sim.counts().sign_ins, 2);
@@ -426,7 +426,7 @@ async fn calls_throttled_together_double_the_wait_once() {
     }
     let asked = Instant::now();
     for pending in pending {
-        pending.answer().await.unwrap().unwrap();
+        pending.await.unwrap().unwrap();
     }
     assert!(asked.elapsed() <= SECOND * 9, "{:?}", asked.elapsed());
 }
@@ -439,7 +439,7 @@ async fn a_single_question_notices_within_a_minute_that_the_service_is_back() {
     sleep(Duration::from_hours(2)).await;
     world.sim.switch(|switches| switches.outage = None);
     let back = Instant::now();
-    pending.answer().await.unwrap().unwrap();
+    pending.await.unwrap().unwrap();
     assert!(back.elapsed() <= MINUTE, "resumed after {:?}", back.elapsed());
 }
 
@@ -451,7 +451,7 @@ async fn a_poisonous_question_is_given_up_after_a_day_while_others_are_answered(
         world.answer(&format!("other{n}")).await.unwrap();
         sleep(SECOND * 30).await;
     }
-    let rejection = poison.answer().await.unwrap().unwrap_err();
+    let rejection = poison.await.unwrap().unwrap_err();
     assert_eq!(rejection.reason, Reason::Poison, "{}", rejection.detail);
     assert!(world.called("a").len() < 700, "{} calls", world.called("a").len());
 }
@@ -470,7 +470,7 @@ async fn a_drain_lets_waiting_lookups_go_and_finishes_calls() {
     let asked = Instant::now();
     let mut answered = 0;
     for pending in pending {
-        answered += usize::from(pending.answer().await.is_ok());
+        answered += usize::from(pending.await.is_ok());
     }
     assert_eq!(answered, 8, "the calls on the wire");
     assert!(asked.elapsed() <= SECOND * 4);

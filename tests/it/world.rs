@@ -116,7 +116,7 @@ impl World {
 
     /// Asks, and waits for what becomes of it.
     pub(crate) async fn answer(&self, id: &str) -> Result<Outcome, Rejection> {
-        self.ask(id, Severity::High).await.answer().await.unwrap()
+        self.ask(id, Severity::High).await.await.unwrap()
     }
 
     /// Asserts what the service counted by itself: no window over, nothing else wrong.

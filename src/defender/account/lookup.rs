@@ -25,7 +25,7 @@ pub(super) struct Lookup {
     askers: Vec<oneshot::Sender<Result<Outcome, Rejection>>>,
     /// The pages read so far, and where the next one is.
     pub(super) pages: Pages,
-    pub(super) next_page: Option<Url>,
+    pub(super) next_page: Option<Box<Url>>,
     /// Re-asks made after a 404.
     pub(super) reasked: usize,
     pub(super) failures: u32,
@@ -96,7 +96,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             bad_responses: 0,
             first_failed: None,
         };
-        self.lookups.insert(lookup.alert.id.clone(), lookup);
+        self.lookups.insert(lookup.alert.id.clone(), Box::new(lookup));
     }
 
     /// Marks a lookup that was taken from the backlog as running, unless nobody waits for it any more.

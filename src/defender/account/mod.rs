@@ -10,7 +10,13 @@ mod lookup;
 mod report;
 mod verdicts;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use rand::{SeedableRng, rngs::StdRng};
@@ -44,8 +50,12 @@ use crate::{
     },
 };
 
-/// Asks waiting to be admitted; beyond it, askers wait.
-const ASKS: usize = 1024;
+/// Asks waiting to be admitted; beyond it, askers wait. Room for a whole read window: an asker that waits costs ten times
+/// what its ask does.
+const ASKS: usize = 32_768;
+
+/// Most asks admitted before other things have their turn.
+const ASKS_AT_ONCE: usize = 1024;
 
 /// Most lookups waiting or running; beyond it, asks are not admitted.
 const MAX_LOOKUPS: usize = 100_000;
@@ -119,10 +129,12 @@ impl AccountHandle {
     }
 }
 
-impl Pending {
-    /// Waits for the answer, for as long as it takes.
-    pub async fn answer(self) -> Result<Result<Outcome, Rejection>, LetGo> {
-        self.0.await.map_err(|_| LetGo)
+/// Waits for the answer, for as long as it takes.
+impl Future for Pending {
+    type Output = Result<Result<Outcome, Rejection>, LetGo>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map_err(|_| LetGo)
     }
 }
 
@@ -141,7 +153,8 @@ pub struct Account<J, T> {
     paced_until: BootTime,
     backlog: Backlog,
     /// Every lookup that waits or runs, by its alert id: one question at a time.
-    lookups: HashMap<AlertId, Lookup>,
+    /// Boxed: a map has room for up to twice of what it holds.
+    lookups: HashMap<AlertId, Box<Lookup>>,
     answers: Answers,
     breaker: Breaker,
     access: Access,
@@ -210,7 +223,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             }
             let admitting = !self.draining && self.lookups.len() < MAX_LOOKUPS;
             tokio::select! {
-                received = self.asks.recv_many(&mut asks, ASKS), if admitting => {
+                received = self.asks.recv_many(&mut asks, ASKS_AT_ONCE), if admitting => {
                     if received == 0 {
                         self.drain();
                     }

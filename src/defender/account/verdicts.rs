@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use tokio::task::JoinError;
+use url::Url;
 
 use super::{Account, access::Generation, calls::Called};
 use crate::{
@@ -97,14 +98,17 @@ impl<J: Journal, T: Transport> Account<J, T> {
 
     fn page(&mut self, id: &AlertId, texts: Vec<String>, next: Option<&str>, at: jiff::Timestamp) {
         let Some(lookup) = self.lookups.get_mut(id) else { return };
-        let this_page = lookup.next_page.take().unwrap_or_else(|| self.config.api.ips(id));
-        let next_page = next.map(|link| self.config.api.next_page(id, link).filter(|next| *next != this_page));
-        if let Some(None) = next_page {
-            let detail =
-                "the answer goes on at this very address, or not at this alert's: that is not followed".to_owned();
-            return self.failed(id, &Failure { kind: FailureKind::BadResponse, detail, retry_after: None });
+        let this_page = lookup.next_page.take();
+        if let Some(link) = next {
+            let is_this =
+                |next: &Url| this_page.as_deref().map_or_else(|| *next == self.config.api.ips(id), |this| next == this);
+            let Some(next_page) = self.config.api.next_page(id, link).filter(|next| !is_this(next)) else {
+                let detail =
+                    "the answer goes on at this very address, or not at this alert's: that is not followed".to_owned();
+                return self.failed(id, &Failure { kind: FailureKind::BadResponse, detail, retry_after: None });
+            };
+            lookup.next_page = Some(Box::new(next_page));
         }
-        lookup.next_page = next_page.flatten();
         match lookup.pages.add(texts, lookup.next_page.is_some()) {
             Ok(Some(ips)) => self.answered(id, ips, at),
             // The next page is a call like any other, and goes as soon as there is a permit.
