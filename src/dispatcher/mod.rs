@@ -107,6 +107,8 @@ pub struct Dispatcher {
     reporting: Reporting,
     partitions: Partitions,
     lives: Lives,
+    /// Why the last commit failed, if it did.
+    commit_trouble: Option<String>,
     /// Every record that is not settled.
     open: HashMap<RecordId, Open>,
     last_record: RecordId,
@@ -140,6 +142,7 @@ impl Dispatcher {
             reporting,
             partitions: Partitions::default(),
             lives: Lives::default(),
+            commit_trouble: None,
             open: HashMap::new(),
             last_record: RecordId(0),
             early,
@@ -212,12 +215,25 @@ impl Dispatcher {
                 settled.settle(self.partitions.give_up(&partitions));
                 self.forget_ended_logs();
             }
-            SourceEvent::Committed { result: Err(error) } => {
-                tracing::warn!(%error, "a commit failed; what is settled is committed again in a second");
-                self.partitions.commit_again();
-            }
-            SourceEvent::Committed { result: Ok(_) } | SourceEvent::Stopped => {}
+            SourceEvent::Committed { result } => self.committed(result.err()),
+            SourceEvent::Stopped => {}
         }
+    }
+
+    /// Says once that commits fail, and once that they do not any more.
+    fn committed(&mut self, error: Option<String>) {
+        if let Some(error) = &error {
+            self.partitions.commit_again();
+            if self.commit_trouble.as_ref() != Some(error) {
+                tracing::warn!(
+                    %error,
+                    "a commit failed; it is made again every second, and what is not committed is read again after a restart"
+                );
+            }
+        } else if self.commit_trouble.is_some() {
+            tracing::info!("commits succeed again");
+        }
+        self.commit_trouble = error;
     }
 
     /// Opens a record and starts its life.
