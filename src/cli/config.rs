@@ -19,7 +19,7 @@ pub(super) fn run(args: &ConfigArgs, printer: &mut Printer) -> Exit {
         printer.say(&sample());
         return Exit::Done;
     }
-    match args.configured.load(printer) {
+    match args.configured.load_without_secrets(printer) {
         Ok(loaded) => {
             printer.say(&render_effective(&loaded));
             Exit::Done

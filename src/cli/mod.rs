@@ -17,8 +17,7 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use self::print::Printer;
 use crate::{
     config::{Loaded, LogFormat, Settings},
-    daemon::kafka_config,
-    kafka::client::PropertyProblem,
+    kafka::client::property_problem,
     ops::telemetry,
 };
 
@@ -93,14 +92,25 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 }
 
 impl Configured {
-    /// The settings, or the exit code after all problems were printed.
-    fn load_quietly(&self, printer: &mut Printer) -> Result<Loaded, Exit> {
-        let loaded = Settings::load(self.config.as_deref(), &self.overrides, environment()).map_err(|problems| {
+    /// The settings for a command that signs in nowhere, or the exit code after all problems were printed.
+    fn load_without_secrets(&self, printer: &mut Printer) -> Result<Loaded, Exit> {
+        let (path, environment) = (self.config.as_deref(), environment());
+        Settings::load(path, &self.overrides, environment, property_problem).map_err(|problems| {
             printer.complain(&problems.to_string());
             Exit::Config
-        })?;
-        refuse_unusable_properties(&loaded, printer)?;
-        Ok(loaded)
+        })
+    }
+
+    /// As [`load_without_secrets`](Self::load_without_secrets), with secrets that can be read.
+    fn load_quietly(&self, printer: &mut Printer) -> Result<Loaded, Exit> {
+        let loaded = self.load_without_secrets(printer)?;
+        match &loaded.unusable_secrets {
+            None => Ok(loaded),
+            Some(problems) => {
+                printer.complain(&problems.to_string());
+                Err(Exit::Config)
+            }
+        }
     }
 
     /// As [`load_quietly`](Self::load_quietly), with the warnings printed.
@@ -111,18 +121,6 @@ impl Configured {
         }
         Ok(loaded)
     }
-}
-
-/// Only librdkafka itself knows its properties.
-fn refuse_unusable_properties(loaded: &Loaded, printer: &mut Printer) -> Result<(), Exit> {
-    let problems = kafka_config(&loaded.settings).problems();
-    for PropertyProblem { key, problem } in &problems {
-        let key = format!("kafka.properties.{key}");
-        let source = loaded.effective.iter().find(|value| value.key == key).map(|value| &value.source);
-        let place = source.map(|source| format!("{source}: ")).unwrap_or_default();
-        printer.complain(&format!("error: {place}{}: {problem}", key.escape_debug()));
-    }
-    if problems.is_empty() { Ok(()) } else { Err(Exit::Config) }
 }
 
 /// The environment's variables that are text; no other can be a setting.

@@ -32,7 +32,7 @@ pub(super) struct TopicsArgs {
 }
 
 pub(super) fn run(args: &TopicsArgs, printer: &mut Printer) -> Exit {
-    let settings = match args.configured.load(printer) {
+    let settings = match args.configured.load_without_secrets(printer) {
         Ok(loaded) => loaded.settings,
         Err(exit) => return exit,
     };

@@ -155,12 +155,12 @@ fn read_secret(reader: &mut Reader, held: &str, file: &str, credentials: Option<
     let secret = match locate(&path, credentials, &reader.folder(file)) {
         Ok(path) => Secret::in_file(path),
         Err(message) => {
-            reader.problem(file, message);
+            reader.unusable_secret(file, message);
             return unusable();
         }
     };
     if let Err(error) = secret.read() {
-        reader.problem(file, error);
+        reader.unusable_secret(file, error);
     }
     secret
 }

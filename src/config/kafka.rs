@@ -84,15 +84,15 @@ const OWNED: [(&str, &str); 22] = [
     ("client.id", "use instance.name"),
 ];
 
-pub(super) fn read(reader: &mut Reader) -> KafkaSettings {
+pub(super) fn read(reader: &mut Reader, property_problem: impl Fn(&str, &str) -> Option<String>) -> KafkaSettings {
     KafkaSettings {
         bootstrap_servers: reader.read("kafka.bootstrap_servers", bootstrap_servers),
         group_id: reader.read("kafka.group_id", value::name(249, |byte| byte.is_ascii_graphic(), "printable ASCII")),
-        properties: read_properties(reader),
+        properties: read_properties(reader, property_problem),
     }
 }
 
-fn read_properties(reader: &mut Reader) -> KafkaProperties {
+fn read_properties(reader: &mut Reader, property_problem: impl Fn(&str, &str) -> Option<String>) -> KafkaProperties {
     let mut properties = BTreeMap::new();
     for (name, value) in reader.kafka_properties() {
         let path = format!("{KAFKA_PROPERTIES}.{name}");
@@ -100,7 +100,11 @@ fn read_properties(reader: &mut Reader) -> KafkaProperties {
             reader.problem(&path, format!("can't be set here: {instead}"));
             continue;
         }
-        match property_value(&value) {
+        let checked = property_value(&value).and_then(|value| match property_problem(&name, &value) {
+            None => Ok(value),
+            Some(problem) => Err(problem),
+        });
+        match checked {
             Ok(value) => drop(properties.insert(name, value)),
             Err(message) => reader.problem(&path, message),
         }

@@ -31,12 +31,14 @@ pub use self::{
     },
 };
 
-/// A configuration without problems.
+/// A configuration without problems, but perhaps without secrets.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub settings: Settings,
     /// What is accepted, but may surprise.
     pub warnings: Vec<Problem>,
+    /// Secrets that can't be read. Only what signs in needs them.
+    pub unusable_secrets: Option<Problems>,
     /// Every value that holds, in the order of the sample file.
     pub effective: Vec<Effective>,
 }

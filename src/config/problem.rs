@@ -55,11 +55,11 @@ impl fmt::Display for Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// `Ok` if nothing is wrong.
-    pub(super) fn none_of(mut problems: Vec<Problem>) -> Result<(), Self> {
+    /// At least one problem, in any order.
+    pub(super) fn of(mut problems: Vec<Problem>) -> Self {
         problems.sort();
         problems.dedup();
-        if problems.is_empty() { Ok(()) } else { Err(Self(problems)) }
+        Self(problems)
     }
 
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {

@@ -23,13 +23,23 @@ pub(super) struct Reader {
     written: Written,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
+    unusable_secrets: Vec<Problem>,
     troubled: BTreeSet<String>,
+}
+
+/// Everything that was found.
+#[derive(Debug)]
+pub(super) struct Findings {
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
+    pub(super) unusable_secrets: Vec<Problem>,
 }
 
 impl Reader {
     pub(super) fn new(written: Written, mut problems: Vec<Problem>) -> Self {
         problems.extend(unknown::find(&written));
-        Self { written, problems, warnings: Vec::new(), troubled: BTreeSet::new() }
+        let (warnings, unusable_secrets) = (Vec::new(), Vec::new());
+        Self { written, problems, warnings, unusable_secrets, troubled: BTreeSet::new() }
     }
 
     /// The value of a key that has a default or must be written.
@@ -97,6 +107,11 @@ impl Reader {
         self.warnings.push(self.note(path, message));
     }
 
+    /// A problem for those alone who need the secret named at `path`.
+    pub(super) fn unusable_secret(&mut self, path: &str, message: impl fmt::Display) {
+        self.unusable_secrets.push(self.note(path, message));
+    }
+
     fn note(&self, path: &str, message: impl fmt::Display) -> Problem {
         Problem { source: self.source(path), key: Some(path.to_owned()), message: message.to_string() }
     }
@@ -135,8 +150,9 @@ impl Reader {
         Some(Effective { key: path, value, source: entry.source.clone() })
     }
 
-    pub(super) fn into_findings(self) -> (Vec<Problem>, Vec<Problem>) {
-        (self.problems, self.warnings)
+    pub(super) fn into_findings(self) -> Findings {
+        let Self { problems, warnings, unusable_secrets, .. } = self;
+        Findings { problems, warnings, unusable_secrets }
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     file::Written,
     kafka::{self, KafkaSettings, Topics},
     problem::Problems,
-    reader::Reader,
+    reader::{Findings, Reader},
     value::{self, Least},
 };
 use crate::domain::alert::Severity;
@@ -219,7 +219,8 @@ impl Settings {
     ///
     /// `overrides` are keys and values as from `--set KEY=VALUE`. Of `environment`, variables that begin with
     /// `ALERT_IPS_` and hold a `__` count, and `CREDENTIALS_DIRECTORY`. Files with secrets are read once, to see that
-    /// they can be.
+    /// they can be. `property_problem` says what is wrong with the name and value of a librdkafka property: only
+    /// librdkafka knows.
     ///
     /// # Errors
     /// Everything that is wrong, not only the first.
@@ -227,6 +228,7 @@ impl Settings {
         path: Option<&Path>,
         overrides: &[(String, String)],
         environment: impl IntoIterator<Item = (String, String)>,
+        property_problem: impl Fn(&str, &str) -> Option<String>,
     ) -> Result<Loaded, Problems> {
         let path = path.unwrap_or(Path::new(DEFAULT_PATH));
         let mut environment: Vec<_> = environment.into_iter().collect();
@@ -238,17 +240,25 @@ impl Settings {
         let mut problems = Vec::new();
         let written = Written::read(path, &environment, overrides, &host_name, &mut problems);
         let mut reader = Reader::new(written, problems);
-        let settings = Self::read(&mut reader, credentials.map(Path::new));
+        let settings = Self::read(&mut reader, credentials.map(Path::new), property_problem);
         let effective = reader.effective();
-        let (problems, warnings) = reader.into_findings();
-        Problems::none_of(problems)?;
-        Ok(Loaded { settings, warnings, effective })
+        let Findings { mut problems, warnings, unusable_secrets } = reader.into_findings();
+        if !problems.is_empty() {
+            problems.extend(unusable_secrets);
+            return Err(Problems::of(problems));
+        }
+        let unusable_secrets = (!unusable_secrets.is_empty()).then(|| Problems::of(unusable_secrets));
+        Ok(Loaded { settings, warnings, unusable_secrets, effective })
     }
 
-    fn read(reader: &mut Reader, credentials: Option<&Path>) -> Self {
+    fn read(
+        reader: &mut Reader,
+        credentials: Option<&Path>,
+        property_problem: impl Fn(&str, &str) -> Option<String>,
+    ) -> Self {
         let priority = read_priority(reader);
         Self {
-            kafka: kafka::read(reader),
+            kafka: kafka::read(reader, property_problem),
             topics: kafka::read_topics(reader),
             instance: read_instance(reader),
             input: read_input(reader),

@@ -156,7 +156,7 @@ pub(super) fn choice<T: Copy>(available: &[(&str, T)], planned: &[&str]) -> impl
     }
 }
 
-/// A list of up to `longest` items. Its problem names the item, counted from 1.
+/// A list of up to `longest` items. Its problem names every item that is wrong, counted from 1.
 pub(super) fn list<T>(longest: usize, item: impl Fn(&Value) -> Read<T>) -> impl Fn(&Value) -> Read<Vec<T>> {
     move |value| {
         let Value::Array(items) = value else {
@@ -166,7 +166,14 @@ pub(super) fn list<T>(longest: usize, item: impl Fn(&Value) -> Read<T>) -> impl 
             return Err(format!("has {} items; at most {longest} are accepted", items.len()));
         }
         let numbered = items.iter().enumerate();
-        numbered.map(|(i, value)| item(value).map_err(|why| format!("item {}: {why}", i + 1))).collect()
+        let (mut read, mut wrong) = (Vec::new(), Vec::new());
+        for (i, value) in numbered {
+            match item(value) {
+                Ok(value) => read.push(value),
+                Err(why) => wrong.push(format!("item {}: {why}", i + 1)),
+            }
+        }
+        if wrong.is_empty() { Ok(read) } else { Err(wrong.join("; ")) }
     }
 }
 

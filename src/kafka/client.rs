@@ -108,15 +108,6 @@ impl fmt::Debug for KafkaConfig {
     }
 }
 
-/// What is wrong with one of the user's properties.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("kafka property {key}: {problem}")]
-pub struct PropertyProblem {
-    pub key: String,
-    /// For a person; never holds a secret's value.
-    pub problem: String,
-}
-
 /// A client could not be made of the configuration. It is permanent: no broker was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("kafka configuration is refused: {0}")]
@@ -133,11 +124,6 @@ impl From<KafkaError> for InvalidKafkaConfig {
 }
 
 impl KafkaConfig {
-    /// Every problem of the user's properties, without asking a broker.
-    pub fn problems(&self) -> Vec<PropertyProblem> {
-        self.properties.iter().filter_map(|(key, value)| property_problem(key, value)).collect()
-    }
-
     /// Half the session timeout, at most 20 s: so long a revoked partition waits for its last commit.
     pub(super) fn settle_limit(&self) -> Duration {
         let set = self.property("session.timeout.ms").and_then(|text| text.parse().ok()).map(Duration::from_millis);
@@ -199,20 +185,19 @@ impl KafkaConfig {
     }
 }
 
-fn property_problem(key: &str, value: &str) -> Option<PropertyProblem> {
-    let problem = |problem: String| Some(PropertyProblem { key: key.to_owned(), problem });
+/// What is wrong with one of the user's properties, found without asking a broker. Never repeats a secret's value.
+pub fn property_problem(key: &str, value: &str) -> Option<String> {
     if let Some((_, instead)) = OWNED_ELSEWHERE.iter().find(|(name, _)| *name == key) {
-        return problem(format!("it can't be set here; {instead}"));
+        return Some(format!("it can't be set here; {instead}"));
     }
     if let Some((_, fixed)) = CONSUMER_OWNED.iter().chain(PRODUCER_OWNED).find(|(name, _)| *name == key) {
-        return (value != *fixed).then_some(()).and_then(|()| {
-            problem(format!("it must stay {fixed}, else alerts could get lost or doubled; remove the line"))
-        });
+        let problem = || format!("it must stay {fixed}, else alerts could get lost or doubled; remove the line");
+        return (value != *fixed).then(problem);
     }
     match ClientConfig::new().set(key, value).create_native_config() {
         Ok(_) => None,
-        Err(KafkaError::ClientConfig(_, text, ..)) => problem(without_secret(key, text)),
-        Err(other) => problem(without_secret(key, other.to_string())),
+        Err(KafkaError::ClientConfig(_, text, ..)) => Some(without_secret(key, text)),
+        Err(other) => Some(without_secret(key, other.to_string())),
     }
 }
 
@@ -249,10 +234,8 @@ mod tests {
     #[case::elsewhere("group.id", "other")]
     #[case::owned("enable.auto.commit", "true")]
     #[case::owned_by_the_producer("acks", "1")]
-    fn properties_that_cannot_work_are_named(#[case] key: &str, #[case] value: &str) {
-        let problems = config(&[(key, value)]).problems();
-        assert_eq!(problems.len(), 1);
-        assert!(problems[0].to_string().contains(key), "{}", problems[0]);
+    fn properties_that_cannot_work_are_refused(#[case] key: &str, #[case] value: &str) {
+        assert!(property_problem(key, value).is_some());
     }
 
     #[rstest]
@@ -260,7 +243,7 @@ mod tests {
     #[case::security("security.protocol", "SASL_SSL")]
     #[case::tuning("linger.ms", "50")]
     fn properties_that_work_are_accepted(#[case] key: &str, #[case] value: &str) {
-        assert_eq!(config(&[(key, value)]).problems(), []);
+        assert_eq!(property_problem(key, value), None);
     }
 
     #[test]

@@ -174,7 +174,7 @@ fn settings(scale: &Scale, servers: &str, origin: &str) -> Result<Settings, Demo
     ];
     let overrides: Vec<_> = overrides.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     let secret = ("ALERT_IPS_ACCOUNTS__DEMO__CLIENT_SECRET".to_owned(), "demo".to_owned());
-    let loaded = Settings::load(Some(Path::new("/dev/null")), &overrides, [secret]);
+    let loaded = Settings::load(Some(Path::new("/dev/null")), &overrides, [secret], |_, _| None);
     loaded.map(|loaded| loaded.settings).map_err(DemoError::Settings)
 }
 

@@ -204,6 +204,11 @@ fn a_broken_file_is_told_with_its_line(#[case] added: &str, #[case] problem: &st
     "[{ calls = 1, each = \"1m\" }]",
     "item 1: unknown key \"each\"; a limit is { calls = 100, per = \"1m\" }"
 )]
+#[case::each_of_two_wrong_limits(
+    "limits",
+    "[\"100/1m\", \"60 per 1m\", { calls = 1 }]",
+    "item 1: \"100/1m\" is no limit: a limit is written like \"100 per 1m\"; item 3: has no per; a limit is { calls = 100, per = \"1m\" }"
+)]
 #[case::limit_in_an_instant(
     "limits",
     "[{ calls = 1, per = \"10ms\" }]",
@@ -255,7 +260,11 @@ fn every_problem_is_told_at_once_with_its_place() {
         "[kafka]\ngroup_id = 5\n[http]\nhead_timeout = \"soon\"\ntotal_timeout = \"5s\"\n[accounts.contoso]\n\
          tenant_id = \"\"\nclient_secret = \"s3cr3t~Value\"\nshare = 2\n",
     );
-    let environment = [("ALERT_IPS_ADMIN__LISTEN", "nowhere"), ("ALERT_IPS_LOG__LEVLE", "debug")];
+    let environment = [
+        ("ALERT_IPS_ADMIN__LISTEN", "nowhere"),
+        ("ALERT_IPS_LOG__LEVLE", "debug"),
+        ("ALERT_IPS_KAFKA__PROPERTIES__NO_SUCH_PROPERTY", "1"),
+    ];
     let problems = folder.problems(&[("retry.first", "never"), ("lgo.level", "info")], &environment);
     assert!(!problems.contains(SECRET));
     insta::assert_snapshot!(problems, @r#"
@@ -267,10 +276,22 @@ fn every_problem_is_told_at_once_with_its_place() {
     error: alert-ips.toml:8: accounts.contoso.client_secret: is accepted from the environment alone (ALERT_IPS_ACCOUNTS__CONTOSO__CLIENT_SECRET); put the secret into a file that only the daemon can read, and that file's path into client_secret_file
     error: alert-ips.toml:9: accounts.contoso.share: 2 is out of range; it must be a number above 0 and up to 1
     error: environment variable ALERT_IPS_ADMIN__LISTEN: admin.listen: "nowhere" is no address with a port; write "127.0.0.1:9466" or "[::1]:9466"
+    error: environment variable ALERT_IPS_KAFKA__PROPERTIES__NO_SUCH_PROPERTY: kafka.properties.no.such.property: is unknown
     error: environment variable ALERT_IPS_LOG__LEVLE: log.levle: unknown key; did you mean log.level?
     error: flag --set: lgo: unknown section; did you mean log?
     error: flag --set: retry.first: "never" is not a duration; write a number with its unit, such as "30s"
     "#);
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_is_a_problem_only_for_those_who_need_it() {
+    let folder = Folder::with(COMPLETE);
+    std::fs::remove_file(folder.file().with_file_name("client-secret")).unwrap();
+    let loaded = Settings::load(Some(&folder.file()), &[], [], |_, _| None).unwrap();
+    let words = loaded.unusable_secrets.unwrap().to_string();
+    assert!(words.contains("accounts.contoso.client_secret_file") && words.contains("create it"), "{words}");
+    // Beside another problem both are told.
+    assert_eq!(folder.problems(&[("retry.first", "never")], &[]).lines().count(), 2);
 }
 
 #[test]
@@ -287,7 +308,8 @@ fn syntax_errors_are_told_with_line_and_column_but_not_the_line_itself() {
 
 #[test]
 fn a_missing_file_says_how_to_begin() {
-    let error = Settings::load(Some(Path::new("/nowhere/alert-ips.toml")), &[], []).unwrap_err().to_string();
+    let error =
+        Settings::load(Some(Path::new("/nowhere/alert-ips.toml")), &[], [], |_, _| None).unwrap_err().to_string();
     insta::assert_snapshot!(error, @r#"
     error: /nowhere/alert-ips.toml: there is no such file; `alert-ips config --sample` prints one to begin with, --config FILE names another place
     "#);

@@ -48,7 +48,12 @@ impl Folder {
     fn load(&self, flags: &[(&str, &str)], environment: &[(&str, &str)]) -> Result<Loaded, Problems> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let flags: Vec<_> = flags.iter().map(owned).collect();
-        Settings::load(Some(&self.file()), &flags, environment.iter().map(owned))
+        let unknown = |name: &str, _: &str| (name == "no.such.property").then(|| "is unknown".to_owned());
+        let loaded = Settings::load(Some(&self.file()), &flags, environment.iter().map(owned), unknown)?;
+        match loaded.unusable_secrets {
+            None => Ok(loaded),
+            Some(problems) => Err(problems),
+        }
     }
 
     /// The problems, with the folder's name left out.
@@ -211,7 +216,7 @@ fn a_file_of_defaults_and_examples_alone_loads() {
         }
     }
     let flags: Vec<_> = flags.iter().map(|(path, value)| (path.replace('*', "contoso"), value.clone())).collect();
-    let loaded = Settings::load(Some(&folder.file()), &flags, []).unwrap();
+    let loaded = Settings::load(Some(&folder.file()), &flags, [], |_, _| None).unwrap();
     let listed: Vec<_> = loaded.effective.iter().map(|effective| effective.key.clone()).collect();
     let keys = KEYS.iter().filter(|key| key.fallback != Fallback::Environment);
     for key in keys {
