@@ -94,6 +94,9 @@ fn ids(given: &[String]) -> Result<Vec<AlertId>, String> {
         }
     }
     let parse = |text: &String| AlertId::parse(text).map_err(|error| format!("{}: {error}", text.escape_default()));
+    if texts.is_empty() {
+        return Err("stdin names no alert id; write one a line".to_owned());
+    }
     texts.iter().map(parse).collect()
 }
 

@@ -1,6 +1,8 @@
 //! What the brokers say about the consumer group. It is not joined for that: a member that comes and goes would make
 //! the running ones rebalance.
 
+use std::{thread, time::Duration};
+
 use rdkafka::{
     Offset, TopicPartitionList,
     config::FromClientConfigAndContext,
@@ -13,6 +15,10 @@ use super::{
     notice::{self, Client},
     topics::{ClusterError, LIMIT, Listener},
 };
+
+/// How often, and after which pause, a coordinator is asked that is not ready.
+const COORDINATOR_ATTEMPTS: u32 = 10;
+const COORDINATOR_PAUSE: Duration = Duration::from_millis(500);
 
 /// Where the group stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,19 +39,59 @@ pub async fn committed(config: &KafkaConfig, topics: &[(String, usize)]) -> Resu
     let offsets = tokio::task::spawn_blocking(move || {
         let kafka = BaseConsumer::from_config_and_context(&config.consumer(), Listener::new(&config).0)
             .map_err(InvalidKafkaConfig::from)?;
-        let committed = kafka.committed_offsets(asked, LIMIT).map_err(|error| trouble(&config, &error))?;
-        let offsets = committed.elements().into_iter().map(|partition| {
-            partition.error().map_err(|error| trouble(&config, &error))?;
-            Ok(usize::from(matches!(partition.offset(), Offset::Offset(_))))
-        });
-        let offsets: Vec<usize> = offsets.collect::<Result<_, ClusterError>>()?;
-        Ok(GroupOffsets { partitions: offsets.len(), committed: offsets.iter().sum() })
+        patiently(|| ask(&kafka, &asked)).map_err(|error| trouble(&config, &error))
     });
     offsets.await.unwrap_or(Err(ClusterError::BrokenOff))
+}
+
+fn ask(kafka: &BaseConsumer<Listener>, asked: &TopicPartitionList) -> Result<GroupOffsets, KafkaError> {
+    let committed = kafka.committed_offsets(asked.clone(), LIMIT)?;
+    let offsets = committed.elements().into_iter().map(|partition| {
+        partition.error()?;
+        Ok(usize::from(matches!(partition.offset(), Offset::Offset(_))))
+    });
+    let offsets: Vec<usize> = offsets.collect::<Result<_, KafkaError>>()?;
+    Ok(GroupOffsets { partitions: offsets.len(), committed: offsets.iter().sum() })
+}
+
+/// Asks again while the group's coordinator is being chosen or loaded, as on a young cluster.
+fn patiently<T>(ask: impl Fn() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    let passing = |error: &KafkaError| {
+        let codes = [Code::CoordinatorLoadInProgress, Code::CoordinatorNotAvailable, Code::NotCoordinator];
+        error.rdkafka_error_code().is_some_and(|code| codes.contains(&code))
+    };
+    let mut attempts = 1;
+    loop {
+        match ask() {
+            Err(error) if passing(&error) && attempts < COORDINATOR_ATTEMPTS => attempts += 1,
+            result => return result,
+        }
+        thread::sleep(COORDINATOR_PAUSE);
+    }
 }
 
 fn trouble(config: &KafkaConfig, error: &KafkaError) -> ClusterError {
     let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
     let about = format!("{}: {}", config.group_id, notice::error_words(error));
     ClusterError::Trouble(notice::explain(Client::Admin, code, &config.bootstrap_servers, &about))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_coordinator_that_is_not_ready_is_asked_again_and_a_refusal_is_not() {
+        let asked = Cell::new(0);
+        let answer = |error: Option<Code>| {
+            asked.set(asked.get() + 1);
+            error.map_or(Ok(()), |code| Err(KafkaError::OffsetFetch(code)))
+        };
+        let loading = || answer((asked.get() == 0).then_some(Code::CoordinatorLoadInProgress));
+        assert_eq!((patiently(loading), asked.replace(0)), (Ok(()), 2));
+        let denied = || answer(Some(Code::GroupAuthorizationFailed));
+        assert_eq!((patiently(denied).is_err(), asked.get()), (true, 1));
+    }
 }

@@ -242,6 +242,12 @@ pub(super) fn explain(client: Client, code: Code, servers: &str, about: &str) ->
             "the kafka client can't go on: {about}; it is made anew by itself; if it stays, look for a second process \
              with the same group.instance.id or transactional.id"
         )),
+        Code::CoordinatorLoadInProgress | Code::CoordinatorNotAvailable | Code::NotCoordinator => {
+            Trouble::Other(format!(
+                "kafka's coordinator of the consumer group is not ready: {about}{goes_on}; a young or just restarted cluster \
+             takes some seconds"
+            ))
+        }
         Code::PollExceeded => Trouble::Other(format!(
             "the consumer was not polled in time and left the group: {about}; it joins again by itself"
         )),

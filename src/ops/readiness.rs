@@ -27,7 +27,7 @@ struct Part {
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     words: Option<String>,
-    since_seconds: f64,
+    since_seconds: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -71,7 +71,7 @@ impl Readiness {
         let parts = health.report().into_iter().map(|report| Part {
             state: report.condition.state(),
             words: report.condition.words().map(str::to_owned),
-            since_seconds: now.saturating_since(report.since).as_secs_f64(),
+            since_seconds: now.saturating_since(report.since).as_secs(),
             name: report.part.to_string(),
         });
         Self {
@@ -87,7 +87,7 @@ impl Readiness {
         let first = if self.ready { "ready\n".to_owned() } else { format!("not ready, {}\n", self.phase) };
         let parts = self.parts.iter().filter_map(|part| {
             let words = escape::line(part.words.as_ref()?);
-            Some(format!("{} {} for {:.0} s: {words}\n", part.name, part.state, part.since_seconds))
+            Some(format!("{} {} for {} s: {words}\n", part.name, part.state, part.since_seconds))
         });
         std::iter::once(first).chain(parts).collect()
     }
