@@ -10,7 +10,7 @@ use alert_ips::{
         alert::{Alert, AlertId, Severity},
         backlog::{Backlog, Patience},
         budget::{Budget, Ruling},
-        journal::{Answer, Claim, ClaimId, Entry, Reached},
+        journal::{Answer, Body, Claim, Entry, EntryId, Reached, WriterId},
         outcome::{Outcome, Status},
         record::{Epoch, Partition, Receipt},
         related_ips::RelatedIps,
@@ -68,20 +68,25 @@ fn budget(criterion: &mut Criterion) {
         max_in_flight: 8,
         claim_ttl: Duration::from_secs(10),
         call_timeout: Duration::from_secs(30),
+        skew: Duration::ZERO,
     };
-    let mut budget = Budget::new(terms);
+    let entry = |number, body| Entry { id: EntryId { writer: WriterId(1), number }, instance: "host".into(), body };
+    let mut budget = Budget::default();
+    budget.apply(JournalTime::default(), &entry(1, Body::Terms(terms)));
     let alert = AlertId::parse("da637551227677560813_-961444813").unwrap();
-    let (mut number, mut now) = (0, Duration::ZERO);
+    let (mut number, mut now) = (1, Duration::ZERO);
     let mut spend = move || {
         number += 1;
         // The sustained rate: 1500 an hour, with the clocks' margin and the slots that stay free.
         now += Duration::from_millis(2_430);
-        let id = ClaimId(number);
-        let claim = Entry::Claim(Claim { id, alert: alert.clone(), severity: Severity::High, reserved: true });
-        let ruling = budget.apply(JournalTime::from_origin(now), &claim);
-        assert_eq!(ruling, Ruling::Granted(id));
-        let answer = Entry::Answer(Answer { claim: id, reached: Reached::Complete });
-        budget.apply(JournalTime::from_origin(now + Duration::from_millis(100)), &answer)
+        let severity = Severity::High;
+        let claim =
+            entry(number, Body::Claim(Claim { alert: alert.clone(), severity, reserved: true, highs_wait: false }));
+        assert_eq!(budget.apply(JournalTime::from_origin(now), &claim), Ruling::Granted(claim.id));
+        number += 1;
+        let answer = Answer { claim: claim.id, reached: Reached::Complete, outcome: None };
+        let answered = JournalTime::from_origin(now + Duration::from_millis(100));
+        budget.apply(answered, &entry(number, Body::Answer(answer)))
     };
     for _ in 0..2_000 {
         spend();

@@ -194,6 +194,7 @@ pub fn build_account<T: Transport>(
 ) -> (Account<MemoryJournal, T>, AccountHandle) {
     let secret = account.client_secret.clone();
     let config = AccountConfig {
+        instance: settings.instance.name.as_str().into(),
         terms: Terms {
             limits: account.limits.clone(),
             share: account.share,
@@ -201,6 +202,7 @@ pub fn build_account<T: Transport>(
             max_in_flight: account.max_in_flight.get(),
             claim_ttl: CLAIM_TTL,
             call_timeout: settings.http.total_timeout,
+            skew: Duration::ZERO,
         },
         patience: Patience::new(|severity| settings.priority.patience.of(severity)),
         reuse_for: settings.reuse.reuse_for,

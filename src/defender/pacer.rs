@@ -1,7 +1,7 @@
 //! Spreads the calls for alerts below High, so that a storm does not spend the hour in a quarter of it.
 //!
-//! The pacer only ever delays: it admits a burst and then the sustained rate. Whether a call may be made at all is
-//! decided by the [`Budget`](crate::domain::budget::Budget).
+//! The pacer only ever delays: it admits a burst and then the sustained rate of this instance's terms. Whether a call may
+//! be made at all is decided by the [`Budget`](crate::domain::budget::Budget), which paces all instances together.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -15,11 +15,11 @@ use governor::{
 
 use crate::{
     clock::Clock,
-    domain::{terms::Terms, time::BootTime},
+    domain::{
+        terms::{Pace, Terms},
+        time::BootTime,
+    },
 };
-
-/// The part of the shortest limit that may be spent at once by alerts below High.
-const BURST_PART: u32 = 4;
 
 /// A burst of a quarter of the shortest limit, then the rate that all limits sustain.
 #[derive(Debug)]
@@ -57,11 +57,8 @@ impl Pacer {
 }
 
 fn quota(terms: &Terms) -> Quota {
-    let scaled = |limit| f64::from(terms.scaled(limit).max(1));
-    let turn = terms.limits.iter().map(|limit| limit.per.as_secs_f64() / scaled(limit)).fold(0.0, f64::max);
-    let shortest = terms.limits.iter().min_by_key(|limit| limit.per);
-    let burst = shortest.map_or(1, |limit| terms.usable(limit).1 / BURST_PART);
+    let Pace { burst, every } = terms.pace();
     let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
-    let turn = Duration::from_secs_f64(turn).max(Duration::from_nanos(1));
-    Quota::with_period(turn).unwrap_or(Quota::per_second(NonZeroU32::MAX)).allow_burst(burst)
+    let every = every.max(Duration::from_nanos(1));
+    Quota::with_period(every).unwrap_or(Quota::per_second(NonZeroU32::MAX)).allow_burst(burst)
 }

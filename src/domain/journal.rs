@@ -1,38 +1,67 @@
 //! The journal's entries: every call is claimed before it is made and answered after it.
 
-use std::fmt;
+use std::{fmt, sync::Arc, time::Duration};
 
-use super::{alert::AlertId, alert::Severity, time::BootTime, time::JournalTime};
+use super::{
+    alert::{AlertId, Severity},
+    budget::Checkpoint,
+    outcome::Outcome,
+    terms::Terms,
+    time::{BootTime, JournalTime},
+};
 
-/// Names a claim among all claims of an account.
+/// One life of one instance, among all that ever write to the journal. Drawn at random at its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WriterId(pub u64);
+
+/// Names an entry: who wrote it, and which of its entries it is, from 1. A copy of an entry has the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ClaimId(pub u64);
+pub struct EntryId {
+    pub writer: WriterId,
+    pub number: u64,
+}
 
 /// One entry, in the order that decides.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Entry {
+pub struct Entry {
+    pub id: EntryId,
+    /// Whose it is, in words for an auditor; it decides nothing.
+    pub instance: Arc<str>,
+    pub body: Body,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// What the writer holds itself to from now on. Before it the writer is granted nothing.
+    Terms(Terms),
     Claim(Claim),
     Answer(Answer),
     Freeze(Freeze),
+    /// Where a replay may begin.
+    Checkpoint(Box<Checkpoint>),
 }
 
 /// The wish to make one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    pub id: ClaimId,
     /// The alert it is for.
     pub alert: AlertId,
     pub severity: Severity,
     /// Whether it may take the slots that are reserved for High alerts: for one, or for the tenth of the grants that goes
     /// to the others while both wait.
     pub reserved: bool,
+    /// Whether its writer has further High alerts waiting: then the others' claims below High stand back.
+    pub highs_wait: bool,
 }
 
 /// What became of a granted claim.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    pub claim: ClaimId,
+    /// The claim's entry.
+    pub claim: EntryId,
     pub reached: Reached,
+    /// What the service said, where that is the end of it: good for whoever asks the same.
+    pub outcome: Option<Outcome>,
 }
 
 /// Whether the service can have counted a call.
@@ -51,8 +80,8 @@ pub enum Reached {
 /// The service asked for a pause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Freeze {
-    /// No claim is granted before.
-    pub until: JournalTime,
+    /// No claim is granted for so long, from this entry on.
+    pub lasts: Duration,
     /// In words, for the log and for whoever reads the journal.
     pub why: String,
 }
@@ -67,13 +96,20 @@ pub struct Stamped {
 /// The right to make one call before it expires. It can't be copied: a call consumes it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Permit {
-    pub claim: ClaimId,
+    /// The claim's entry.
+    pub claim: EntryId,
     /// On the clock of the instance that asked for it.
     pub expires: BootTime,
 }
 
-impl fmt::Display for ClaimId {
+impl fmt::Display for WriterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.writer, self.number)
     }
 }

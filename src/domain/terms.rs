@@ -1,6 +1,6 @@
 //! What of the service's limits an account may spend, and on what.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use super::limit::Limit;
 
@@ -19,6 +19,8 @@ pub struct Terms {
     pub claim_ttl: Duration,
     /// The longest a call may take, from its first byte to its last.
     pub call_timeout: Duration,
+    /// How far apart the clocks may be that stamp the journal's entries; zero where one clock stamps them all.
+    pub skew: Duration,
 }
 
 impl Terms {
@@ -48,10 +50,90 @@ impl Terms {
         (high, high.saturating_sub(limit.reserved(self.share, self.reserve)))
     }
 
+    /// Terms under which no view of `views` is broken: of every period the fewest calls, the longest waits, the largest
+    /// reserve. `None` without a view.
+    pub fn strictest<'a>(views: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
+        views.into_iter().map(Self::without_share).reduce(|one, other| {
+            let mut limits = one.limits;
+            for limit in other.limits {
+                match limits.iter_mut().find(|known| known.per == limit.per) {
+                    Some(known) => known.calls = known.calls.min(limit.calls),
+                    None => limits.push(limit),
+                }
+            }
+            Self {
+                limits,
+                share: 1.0,
+                reserve: one.reserve.max(other.reserve),
+                max_in_flight: one.max_in_flight.min(other.max_in_flight),
+                claim_ttl: one.claim_ttl.max(other.claim_ttl),
+                call_timeout: one.call_timeout.max(other.call_timeout),
+                skew: one.skew.max(other.skew),
+            }
+        })
+    }
+
+    /// The same, with the share in the limits.
+    fn without_share(&self) -> Self {
+        let scaled =
+            |limit: &Limit| Limit { calls: self.scaled(limit).try_into().unwrap_or(NonZeroU32::MIN), ..*limit };
+        let limits = self.limits.iter().map(scaled).collect();
+        Self { limits, share: 1.0, max_in_flight: self.effective_in_flight(), ..self.clone() }
+    }
+
+    /// How long after its last word the calls of a writer can hold slots.
+    pub fn memory(&self) -> Duration {
+        self.limits.iter().map(|limit| self.hold(limit)).max().unwrap_or_default() + self.lapse_after()
+    }
+
+    /// How long after its end a call keeps its slot of `limit`.
+    pub fn hold(&self, limit: &Limit) -> Duration {
+        limit.per + limit.clock_margin() + self.skew
+    }
+
+    /// How alerts below High are spread: a burst of so many calls, then one in so long.
+    pub fn pace(&self) -> Pace {
+        let turn = |limit: &Limit| limit.per.div_f64(f64::from(self.scaled(limit).max(1)));
+        let every = self.limits.iter().map(turn).max().unwrap_or_default();
+        let shortest = self.limits.iter().min_by_key(|limit| limit.per);
+        let burst = shortest.map_or(1, |limit| self.usable(limit).1 / Pace::BURST_PART).max(1);
+        Pace { burst, every }
+    }
+
     /// How long after its claim's entry a call without an answer is taken to be over.
     pub fn lapse_after(&self) -> Duration {
         const NETWORK_MARGIN: Duration = Duration::from_secs(5);
         self.claim_ttl + self.call_timeout + NETWORK_MARGIN
+    }
+}
+
+/// How calls are spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Calls that may be made at once.
+    pub burst: u32,
+    /// Then one in so long.
+    pub every: Duration,
+}
+
+impl Pace {
+    /// The part of the shortest limit that may be spent at once by alerts below High.
+    const BURST_PART: u32 = 4;
+}
+
+#[cfg(test)]
+impl Terms {
+    /// The service's own limits, with the defaults of the rest.
+    pub(crate) fn example() -> Self {
+        Self {
+            limits: ["100 per 1m", "1500 per 1h"].map(|text| text.parse().unwrap()).into(),
+            share: 1.0,
+            reserve: 0.01,
+            max_in_flight: 8,
+            claim_ttl: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(30),
+            skew: Duration::ZERO,
+        }
     }
 }
 
@@ -76,16 +158,25 @@ mod tests {
         #[case] minor: u32,
         #[case] usable_of_first: (u32, u32),
     ) {
-        let terms = Terms {
-            limits: limits.iter().map(|text| limit(text)).collect(),
-            share: 1.0,
-            reserve: 0.01,
-            max_in_flight,
-            claim_ttl: Duration::from_secs(10),
-            call_timeout: Duration::from_secs(30),
-        };
+        let terms =
+            Terms { limits: limits.iter().map(|text| limit(text)).collect(), max_in_flight, ..Terms::example() };
         assert_eq!(terms.effective_in_flight(), effective);
         assert_eq!(terms.minor_in_flight(), minor);
         assert_eq!(terms.usable(&terms.limits[0]), usable_of_first);
+    }
+
+    #[test]
+    fn the_strictest_of_two_views_breaks_neither() {
+        let one = Terms { limits: vec![limit("100 per 1m")], share: 0.5, max_in_flight: 4, ..Terms::example() };
+        let other = Terms {
+            limits: vec![limit("80 per 1m"), limit("900 per 1h")],
+            reserve: 0.1,
+            claim_ttl: Duration::from_secs(20),
+            ..Terms::example()
+        };
+        let both = Terms::strictest([&one, &other]).unwrap();
+        assert_eq!(both.limits, [limit("50 per 1m"), limit("900 per 1h")]);
+        assert_eq!((both.share, both.reserve, both.max_in_flight), (1.0, 0.1, 4));
+        assert_eq!(both.claim_ttl, Duration::from_secs(20));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use alert_ips::domain::{
     alert::{AlertId, Severity},
     budget::{Budget, Room, Ruling},
-    journal::{Answer, Claim, ClaimId, Entry, Reached},
+    journal::{Answer, Body, Claim, Entry, EntryId, Freeze, Reached, WriterId},
     limit::Limit,
     terms::Terms,
     time::JournalTime,
@@ -34,8 +34,10 @@ struct Schedule {
     drift: f64,
     counted: Counted,
     /// Calls on the wire: the claim, when the service counts it (if ever), when its answer is appended, and as what.
-    wire: Vec<(ClaimId, Duration, Reached)>,
+    wire: Vec<(EntryId, Duration, Reached)>,
     granted: u64,
+    writers: u64,
+    answers: u64,
     /// Most answers never arrive.
     lossy: bool,
 }
@@ -53,8 +55,10 @@ impl Schedule {
             max_in_flight: random.random_range(1..6),
             claim_ttl: Duration::from_millis(200),
             call_timeout: Duration::from_secs(1),
+            skew: Duration::ZERO,
         };
         let lossy = random.random_bool(0.3);
+        let writers = random.random_range(1..4);
         let drift = random.random_range(-0.016..0.016);
         Self {
             random,
@@ -64,29 +68,57 @@ impl Schedule {
             counted: Counted::default(),
             wire: Vec::new(),
             granted: 0,
+            writers,
+            answers: 0,
             lossy,
         }
     }
 
     fn run(mut self, steps: usize, rule: impl Fn(&mut Budget, JournalTime, &Entry) -> Ruling) -> Self {
-        let mut budget = Budget::new(self.terms.clone());
+        let mut budget = Budget::default();
+        for writer in 0..self.writers {
+            rule(&mut budget, at(self.now), &entry(writer, 1, Body::Terms(self.view(writer))));
+        }
         for step in 0..steps {
             self.now += Duration::from_millis(self.random.random_range(0..60));
             self.answer_due(&mut budget, &rule);
-            let severity = if self.random.random_bool(0.3) { Severity::High } else { Severity::Low };
-            let id = ClaimId(step as u64);
-            let claim =
-                Claim { id, alert: AlertId::parse("a").unwrap(), severity, reserved: severity == Severity::High };
-            if let Ruling::Granted(_) = rule(&mut budget, at(self.now), &Entry::Claim(claim)) {
+            let writer = self.random.random_range(0..self.writers);
+            let claim = entry(writer, step as u64 + 2, self.claim());
+            if let Ruling::Granted(id) = rule(&mut budget, at(self.now), &claim) {
                 self.granted += 1;
                 self.call(id);
+            }
+            if self.random.random_bool(0.1) {
+                // A retried append.
+                assert_eq!(budget.apply(at(self.now), &claim), Ruling::Copy);
+            }
+            if self.random.random_bool(0.02) {
+                // Whoever begins with a checkpoint here.
+                budget = Budget::from(&budget.checkpoint(0));
             }
         }
         self
     }
 
+    /// What a writer holds itself to: the first to the terms, the others to no less.
+    fn view(&self, writer: u64) -> Terms {
+        let mut terms = self.terms.clone();
+        if writer > 0 {
+            let more = |limit: &Limit| Limit { calls: limit.calls.saturating_add(5), ..*limit };
+            terms.limits = terms.limits.iter().map(more).collect();
+            terms.max_in_flight += 2;
+        }
+        terms
+    }
+
+    fn claim(&mut self) -> Body {
+        let severity = if self.random.random_bool(0.3) { Severity::High } else { Severity::Low };
+        let (reserved, highs_wait) = (severity == Severity::High, self.random.random_bool(0.1));
+        Body::Claim(Claim { alert: AlertId::parse("a").unwrap(), severity, reserved, highs_wait })
+    }
+
     /// Lets a granted call go out, with some fate between its grant and its answer.
-    fn call(&mut self, id: ClaimId) {
+    fn call(&mut self, id: EntryId) {
         // Most are quick, some as slow as a call can be.
         let slow = self.random.random_bool(0.2);
         let most = if slow { self.terms.call_timeout.as_secs_f64() } else { 0.05 };
@@ -118,9 +150,21 @@ impl Schedule {
         self.wire.sort_unstable_by_key(|(_, appended, _)| *appended);
         let due = self.wire.partition_point(|(_, appended, _)| *appended <= now);
         for (claim, appended, reached) in self.wire.drain(..due) {
-            rule(budget, at(appended), &Entry::Answer(Answer { claim, reached }));
+            self.answers += 1;
+            rule(budget, at(appended), &answer(self.answers, claim, reached));
         }
     }
+}
+
+/// The writer of all answers, so that their numbers are their own.
+const ANSWERING: u64 = 99;
+
+fn entry(writer: u64, number: u64, body: Body) -> Entry {
+    Entry { id: EntryId { writer: WriterId(writer), number }, instance: "host".into(), body }
+}
+
+fn answer(number: u64, claim: EntryId, reached: Reached) -> Entry {
+    entry(ANSWERING, number, Body::Answer(Answer { claim, reached, outcome: None }))
 }
 
 fn limit(calls: u32, seconds: u64) -> Limit {
@@ -162,11 +206,9 @@ fn freeing_slots_early_is_caught() {
 /// The check can fail: a budget that gives a slot back as soon as its call is answered is caught.
 #[test]
 fn freeing_a_slot_at_once_is_caught() {
-    let at_once = |budget: &mut Budget, at: JournalTime, entry: &Entry| match entry {
-        Entry::Answer(Answer { claim, .. }) => {
-            budget.apply(at, &Entry::Answer(Answer { claim: *claim, reached: Reached::Never }))
-        }
-        entry => budget.apply(at, entry),
+    let at_once = |budget: &mut Budget, at: JournalTime, entry: &Entry| match &entry.body {
+        Body::Answer(Answer { claim, .. }) => budget.apply(at, &answer(entry.id.number, *claim, Reached::Never)),
+        _ => budget.apply(at, entry),
     };
     assert!(first_over(2000, at_once).is_some());
 }
@@ -174,13 +216,24 @@ fn freeing_a_slot_at_once_is_caught() {
 /// The check can fail: not counting calls whose answer never came is caught.
 #[test]
 fn forgetting_calls_without_an_answer_is_caught() {
-    let forgetful = |budget: &mut Budget, at: JournalTime, entry: &Entry| match entry {
-        Entry::Answer(Answer { claim, reached: Reached::Unknown }) => {
-            budget.apply(at, &Entry::Answer(Answer { claim: *claim, reached: Reached::Never }))
+    let forgetful = |budget: &mut Budget, at: JournalTime, entry: &Entry| match &entry.body {
+        Body::Answer(Answer { claim, reached: Reached::Unknown, .. }) => {
+            budget.apply(at, &answer(entry.id.number, *claim, Reached::Never))
         }
-        entry => budget.apply(at, entry),
+        _ => budget.apply(at, entry),
     };
     assert!(first_over(2000, forgetful).is_some());
+}
+
+/// The check can fail: a budget that takes each writer's word for the limits is caught.
+#[test]
+fn holding_only_the_last_declared_terms_is_caught() {
+    let last = |budget: &mut Budget, at: JournalTime, entry: &Entry| match &entry.body {
+        // The second and third writer hold themselves to more.
+        Body::Terms(_) if entry.id.writer == WriterId(0) => Ruling::Noted,
+        _ => budget.apply(at, entry),
+    };
+    assert!(first_over(2000, last).is_some());
 }
 
 /// A refusal that names a time is exactly right: refused until then, granted at it.
@@ -190,57 +243,149 @@ fn a_named_time_is_the_first_at_which_a_claim_is_granted() {
     for seed in 0..2000 {
         let mut random = SmallRng::seed_from_u64(seed);
         let schedule = Schedule::new(seed);
-        let mut budget = Budget::new(schedule.terms.clone());
         let mut now = schedule.now;
-        for step in 0..40 {
+        let mut budget = declared(&schedule.terms, now);
+        for step in 2..42 {
             now += Duration::from_millis(random.random_range(0..60));
             budget.advance(at(now));
-            if let Room::At(free) = budget.room(false) {
+            if let Room::At(free) = budget.room(WriterId(0), Severity::Low, false) {
                 named += 1;
                 let (mut before, mut then) = (budget.clone(), budget.clone());
                 let just_before = JournalTime::from_origin(free.since_origin() - Duration::from_nanos(1));
-                assert_ne!(claimed(&mut before, just_before), Ruling::Granted(ClaimId(u64::MAX)));
-                assert_eq!(claimed(&mut then, free), Ruling::Granted(ClaimId(u64::MAX)));
+                let claim = minor(u64::MAX);
+                assert_eq!(before.apply(just_before, &claim), Ruling::Refused(claim.id));
+                assert_eq!(then.apply(free, &claim), Ruling::Granted(claim.id));
             }
-            let claim = Claim {
-                id: ClaimId(step),
-                alert: AlertId::parse("a").unwrap(),
-                severity: Severity::Low,
-                reserved: false,
-            };
-            if budget.apply(at(now), &Entry::Claim(claim)) == Ruling::Granted(ClaimId(step)) {
-                budget.apply(at(now), &Entry::Answer(Answer { claim: ClaimId(step), reached: Reached::Complete }));
+            let claim = minor(step);
+            if budget.apply(at(now), &claim) == Ruling::Granted(claim.id) {
+                budget.apply(at(now), &answer(step, claim.id, Reached::Complete));
             }
         }
     }
     assert!(named > 1000, "only {named} refusals named a time");
 }
 
-fn claimed(budget: &mut Budget, at: JournalTime) -> Ruling {
-    let claim =
-        Claim { id: ClaimId(u64::MAX), alert: AlertId::parse("a").unwrap(), severity: Severity::Low, reserved: false };
-    budget.apply(at, &Entry::Claim(claim))
+/// A budget with one writer and these terms.
+fn declared(terms: &Terms, now: Duration) -> Budget {
+    let mut budget = Budget::default();
+    budget.apply(at(now), &entry(0, 1, Body::Terms(terms.clone())));
+    budget
 }
 
-/// However wide the limit, the memory of it is bounded: at most a thousand buckets and a few for the margin.
-#[test]
-fn a_wide_limit_takes_no_more_memory_than_a_narrow_one() {
-    let wide = Limit { calls: 50_000_000.try_into().unwrap(), per: Duration::from_mins(1) };
-    let terms = Terms {
-        limits: vec![wide],
+fn minor(number: u64) -> Entry {
+    claim(0, number, Severity::Low, false)
+}
+
+fn claim(writer: u64, number: u64, severity: Severity, highs_wait: bool) -> Entry {
+    let reserved = severity == Severity::High;
+    entry(writer, number, Body::Claim(Claim { alert: AlertId::parse("a").unwrap(), severity, reserved, highs_wait }))
+}
+
+fn terms(limits: &[Limit]) -> Terms {
+    Terms {
+        limits: limits.to_vec(),
         share: 1.0,
         reserve: 0.01,
         max_in_flight: 64,
         claim_ttl: Duration::from_secs(10),
         call_timeout: Duration::from_secs(30),
-    };
-    let mut budget = Budget::new(terms);
-    for n in 0..300_000 {
+        skew: Duration::ZERO,
+    }
+}
+
+/// However wide the limit, the memory of it is bounded: at most a thousand buckets and a few for the margin.
+#[test]
+fn a_wide_limit_takes_no_more_memory_than_a_narrow_one() {
+    let mut budget = declared(&terms(&[limit(50_000_000, 60)]), Duration::ZERO);
+    for n in 2..300_000 {
         let now = at(Duration::from_micros(n * 400));
-        let claim =
-            Claim { id: ClaimId(n), alert: AlertId::parse("a").unwrap(), severity: Severity::High, reserved: true };
-        assert_eq!(budget.apply(now, &Entry::Claim(claim)), Ruling::Granted(ClaimId(n)));
-        budget.apply(now, &Entry::Answer(Answer { claim: ClaimId(n), reached: Reached::Complete }));
+        let claim = claim(0, n, Severity::High, false);
+        assert_eq!(budget.apply(now, &claim), Ruling::Granted(claim.id));
+        budget.apply(now, &answer(n, claim.id, Reached::Complete));
     }
     assert!(budget.remembered() <= 1100, "{} points in time are remembered", budget.remembered());
+}
+
+/// A replay that begins with a checkpoint, wherever it was taken, reaches every later verdict that the whole one does.
+#[test]
+fn a_replay_from_a_checkpoint_reaches_the_same_verdicts() {
+    for seed in 0..500 {
+        let mut log: Vec<(JournalTime, Entry)> = Vec::new();
+        let mut whole = Vec::new();
+        let recording = |budget: &mut Budget, at: JournalTime, entry: &Entry| budget.apply(at, entry);
+        let schedule = Schedule::new(seed);
+        let log_and_whole = std::cell::RefCell::new((&mut log, &mut whole));
+        schedule.run(200, |budget, at, entry| {
+            let ruling = recording(budget, at, entry);
+            let mut both = log_and_whole.borrow_mut();
+            both.0.push((at, entry.clone()));
+            both.1.push(ruling);
+            ruling
+        });
+        let cut = usize::try_from(seed).unwrap() * 7 % log.len();
+        let mut before = Budget::default();
+        for (at, entry) in &log[..cut] {
+            before.apply(*at, entry);
+        }
+        let mut after = Budget::from(&before.checkpoint(0));
+        let rulings: Vec<_> = log[cut..].iter().map(|(at, entry)| after.apply(*at, entry)).collect();
+        assert_eq!(rulings, whole[cut..], "seed {seed}, cut at {cut}");
+    }
+}
+
+#[test]
+fn a_writer_that_declared_no_terms_is_granted_nothing() {
+    let mut budget = declared(&terms(&[limit(100, 60)]), Duration::from_secs(1));
+    let unknown = claim(7, 1, Severity::High, false);
+    assert_eq!(budget.apply(at(Duration::from_secs(2)), &unknown), Ruling::Refused(unknown.id));
+}
+
+#[test]
+fn a_stricter_limit_holds_until_no_call_made_under_it_holds_a_slot() {
+    let mut budget = declared(&terms(&[limit(400, 60)]), Duration::from_secs(1));
+    budget.apply(at(Duration::from_secs(1)), &entry(1, 1, Body::Terms(terms(&[limit(40, 60)]))));
+    let calls = |budget: &Budget| budget.windows().next().unwrap().0.calls.get();
+    assert_eq!(calls(&budget), 40);
+    // A rolling restart: the second writer says the same as the first from now on, and its earlier word holds a while.
+    budget.apply(at(Duration::from_secs(50)), &entry(1, 2, Body::Terms(terms(&[limit(400, 60)]))));
+    for second in [51, 110, 157] {
+        budget.apply(at(Duration::from_secs(second)), &entry(0, second, Body::Terms(terms(&[limit(400, 60)]))));
+        assert_eq!(calls(&budget), if second < 157 { 40 } else { 400 }, "at {second} s");
+    }
+}
+
+#[test]
+fn highs_of_one_writer_hold_back_the_others_minor_claims() {
+    let mut budget = declared(&terms(&[limit(400, 60)]), Duration::from_secs(1));
+    budget.apply(at(Duration::from_secs(1)), &entry(1, 1, Body::Terms(terms(&[limit(400, 60)]))));
+    let second = |n| at(Duration::from_secs(n));
+    budget.apply(second(2), &claim(1, 2, Severity::High, true));
+    let (held_back, high) = (claim(0, 2, Severity::Low, false), claim(0, 3, Severity::High, false));
+    assert_eq!(budget.apply(second(3), &held_back), Ruling::Refused(held_back.id));
+    assert_eq!(budget.apply(second(3), &high), Ruling::Granted(high.id));
+    assert_eq!(budget.room(WriterId(0), Severity::Low, false), Room::At(second(12)));
+    // The tenth that is the others' own is not held back.
+    assert_eq!(budget.room(WriterId(0), Severity::Low, true), Room::Now);
+    budget.apply(second(4), &claim(1, 3, Severity::High, false));
+    assert_eq!(budget.room(WriterId(0), Severity::Low, false), Room::Now, "no more of them wait");
+}
+
+#[test]
+fn a_freeze_lasts_from_its_entry_on() {
+    let mut budget = declared(&terms(&[limit(400, 60)]), Duration::from_secs(1));
+    let freeze = Freeze { lasts: Duration::from_secs(30), why: "429".into() };
+    budget.apply(at(Duration::from_secs(5)), &entry(1, 1, Body::Freeze(freeze)));
+    assert_eq!(budget.room(WriterId(0), Severity::High, true), Room::At(at(Duration::from_secs(35))));
+}
+
+#[test]
+fn an_answer_to_a_refused_claim_is_told() {
+    let mut budget = declared(&terms(&[limit(8, 60)]), Duration::from_secs(1));
+    let granted = claim(0, 2, Severity::High, false);
+    let refused = claim(9, 1, Severity::High, false);
+    budget.apply(at(Duration::from_secs(2)), &granted);
+    budget.apply(at(Duration::from_secs(2)), &refused);
+    assert_eq!(budget.apply(at(Duration::from_secs(3)), &answer(1, granted.id, Reached::Complete)), Ruling::Noted);
+    let divergent = budget.apply(at(Duration::from_secs(3)), &answer(2, refused.id, Reached::Complete));
+    assert_eq!(divergent, Ruling::Divergent(refused.id));
 }

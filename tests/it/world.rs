@@ -131,6 +131,7 @@ impl World {
 fn defaults(settings: &Settings) -> AccountConfig {
     let origin = Url::parse("http://127.0.0.1").unwrap();
     AccountConfig {
+        instance: "host".into(),
         terms: Terms {
             limits: settings.limits.clone(),
             share: 1.0,
@@ -138,6 +139,7 @@ fn defaults(settings: &Settings) -> AccountConfig {
             max_in_flight: 8,
             claim_ttl: Duration::from_secs(10),
             call_timeout: CALL_TIMEOUT,
+            skew: Duration::ZERO,
         },
         patience: Patience::new(|severity| match severity {
             Severity::High => Duration::ZERO,

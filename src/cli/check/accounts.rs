@@ -16,7 +16,7 @@ use crate::{
     },
     domain::{
         alert::AlertId,
-        journal::{ClaimId, Permit},
+        journal::{EntryId, Permit, WriterId},
         retry::{Failure, FailureKind, Throttle, Verdict},
     },
 };
@@ -73,7 +73,7 @@ async fn try_api(account: &AccountSettings, transport: &HttpTransport, token: &T
     let Ok(id) = AlertId::parse(NO_ALERT) else { return failed("the id to ask for is none".to_owned()) };
     let clock = Clock::machine();
     let started = clock.boot();
-    let permit = Permit { claim: ClaimId(0), expires: started + WITHIN };
+    let permit = Permit { claim: EntryId { writer: WriterId::default(), number: 0 }, expires: started + WITHIN };
     let url = Api::new(&account.api_url).ips(&id);
     let Ok(call) = timeout(WITHIN, call(transport, &clock, permit, url, token)).await else {
         return failed(format!("{} gives no answer; check api_url and http.proxy", account.api_url));

@@ -12,14 +12,14 @@ use crate::{
     domain::{
         alert::{AlertId, Severity},
         budget::{Room, Ruling},
-        journal::{Answer, Claim, ClaimId, Entry, Permit, Reached, Stamped},
+        journal::{Answer, Body, Claim, EntryId, Permit, Reached, Stamped},
         time::BootTime,
     },
 };
 
 /// A call that is over.
 pub(super) struct Called {
-    pub(super) claim: ClaimId,
+    pub(super) claim: EntryId,
     pub(super) id: AlertId,
     pub(super) call: Call,
     pub(super) with: Generation,
@@ -75,7 +75,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 (true, true) => {}
             }
         }
-        let (high, other) = (self.budget.room(true), self.budget.room(self.backlog.others_are_due()));
+        let writer = self.last_entry.writer;
+        let high = self.budget.room(writer, Severity::High, true);
+        let other = self.budget.room(writer, Severity::Low, self.backlog.others_are_due());
         let paced = now < self.paced_until;
         let may_go =
             |severity| if severity == Severity::High { high == Room::Now } else { other == Room::Now && !paced };
@@ -94,7 +96,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let at = |room| match room {
             Room::Now => Some(now),
             Room::At(free) => Some(now + free.saturating_since(self.journal.now())),
-            Room::WhenAnswered => None,
+            Room::AfterAnEntry => None,
         };
         let high = self.backlog.is_ready(Severity::High).then(|| at(high)).flatten();
         let other = others_wait.then(|| at(other).map(|free| free.max(self.paced_until))).flatten();
@@ -108,11 +110,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let Some(alert) = self.start(&place) else { return };
         self.access.probing(now);
         self.breaker.probing(now);
-        self.last_claim = ClaimId(self.last_claim.0 + 1);
-        let id = self.last_claim;
+        let highs_wait = self.backlog.is_ready(Severity::High);
+        let id = self.append(Body::Claim(Claim { alert: alert.clone(), severity, reserved, highs_wait }));
         // The claim's life counts from here, not from when its entry is read back.
-        self.claims.insert(id, (alert.clone(), now + self.config.terms.claim_ttl));
-        self.journal.append(Entry::Claim(Claim { id, alert, severity, reserved }));
+        self.claims.insert(id, (alert, now + self.config.terms.claim_ttl));
         self.replay();
     }
 
@@ -136,14 +137,17 @@ impl<J: Journal, T: Transport> Account<J, T> {
                     self.requeue(&id);
                 }
             }
-            Ruling::Noted => {}
+            Ruling::Noted | Ruling::Copy => {}
+            Ruling::Divergent(claim) => {
+                tracing::error!(%claim, "the journal holds an answer to a claim that was refused: an instance of another version rules otherwise");
+            }
         }
     }
 
     fn call(&mut self, permit: Permit, id: AlertId) {
         let token = self.access.token(self.clock.boot()).filter(|_| !self.draining).cloned();
         let (Some(token), Some(lookup)) = (token, self.lookups.get(&id)) else {
-            self.journal.append(Entry::Answer(Answer { claim: permit.claim, reached: Reached::Unused }));
+            self.append(Body::Answer(Answer { claim: permit.claim, reached: Reached::Unused, outcome: None }));
             self.requeue(&id);
             return;
         };

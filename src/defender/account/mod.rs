@@ -19,7 +19,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use rand::{SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use secrecy::SecretString;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -36,7 +36,7 @@ use crate::{
         answers::Answers,
         backlog::{Backlog, Patience},
         budget::Budget,
-        journal::ClaimId,
+        journal::{Body, Entry, EntryId, WriterId},
         outcome::{Outcome, Rejection},
         phase::Phase,
         retry::{Backoff, Breaker, ReaskPlan},
@@ -69,6 +69,8 @@ const SWEEP_EVERY: Duration = Duration::from_mins(1);
 
 /// What an account must know of its configuration.
 pub struct AccountConfig {
+    /// Who writes to the journal, for an auditor.
+    pub instance: Arc<str>,
     pub terms: Terms,
     pub patience: Patience,
     pub reuse_for: Duration,
@@ -159,8 +161,10 @@ pub struct Account<J, T> {
     breaker: Breaker,
     access: Access,
     /// Claims appended whose ruling is not known yet, and until when each is good.
-    claims: HashMap<ClaimId, (AlertId, BootTime)>,
-    last_claim: ClaimId,
+    claims: HashMap<EntryId, (AlertId, BootTime)>,
+    /// The last entry appended: as whom, and how many there were.
+    last_entry: EntryId,
+    instance: Arc<str>,
     calls: JoinSet<Called>,
     /// What asked for the freeze that is in force.
     frozen_why: Option<String>,
@@ -181,9 +185,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
         seed: u64,
     ) -> (Self, AccountHandle) {
         let (ask, asks) = mpsc::channel(ASKS);
+        let mut random = StdRng::seed_from_u64(seed);
         let (publish, status) = watch::channel(AccountStatus::default());
         let account = Self {
-            budget: Budget::new(config.terms.clone()),
+            budget: Budget::default(),
             pacer: Pacer::new(&config.terms, clock.clone()),
             paced_until: BootTime::default(),
             backlog: Backlog::new(config.patience),
@@ -192,11 +197,12 @@ impl<J: Journal, T: Transport> Account<J, T> {
             breaker: Breaker::default(),
             access: Access::default(),
             claims: HashMap::new(),
-            last_claim: ClaimId(0),
+            last_entry: EntryId { writer: WriterId(random.random()), number: 0 },
+            instance: config.instance.clone(),
             calls: JoinSet::new(),
             frozen_why: None,
             throttled_in_a_row: 0,
-            random: StdRng::seed_from_u64(seed),
+            random,
             draining: false,
             status: publish,
             config,
@@ -216,6 +222,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asks = Vec::new();
+        self.declare_terms();
         loop {
             let wake = self.start_calls();
             if self.draining && self.calls.is_empty() {
@@ -239,7 +246,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 stamped = self.journal.next() => self.apply(&stamped),
                 () = sleep_until(&self.clock, wake) => {}
                 _ = publish.tick() => self.publish(),
-                _ = sweep.tick() => self.sweep(),
+                _ = sweep.tick() => {
+                    self.sweep();
+                    self.declare_terms();
+                }
                 changed = phase.wait_for(|phase| *phase >= Phase::Draining), if !self.draining => {
                     drop(changed);
                     self.drain();
@@ -248,6 +258,20 @@ impl<J: Journal, T: Transport> Account<J, T> {
         }
         self.publish();
         self.reporting.pulse.finish();
+    }
+
+    /// Tells the journal what this account holds itself to, and goes on telling: terms are forgotten with their writer.
+    fn declare_terms(&mut self) {
+        self.append(Body::Terms(self.config.terms.clone()));
+        self.replay();
+    }
+
+    /// Appends an entry and returns its id.
+    fn append(&mut self, body: Body) -> EntryId {
+        self.last_entry.number += 1;
+        let id = self.last_entry;
+        self.journal.append(Entry { id, instance: self.instance.clone(), body });
+        id
     }
 
     /// Lets everything go that waits; calls on the wire finish.

@@ -29,9 +29,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
             used,
             left,
         });
-        let next_slot_in = match self.budget.room(true) {
+        let next_slot_in = match self.budget.room(self.last_entry.writer, Severity::High, true) {
             Room::At(free) => Some(free.saturating_since(self.journal.now())),
-            Room::Now | Room::WhenAnswered => None,
+            Room::Now | Room::AfterAnEntry => None,
         };
         self.status.send_replace(AccountStatus {
             windows: windows.collect(),

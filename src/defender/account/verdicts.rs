@@ -12,7 +12,7 @@ use crate::{
     domain::{
         alert::AlertId,
         backlog::Parked,
-        journal::{Answer, Entry, Freeze},
+        journal::{Answer, Body, Freeze},
         outcome::{Outcome, Reason, Rejection, Status},
         related_ips::RelatedIps,
         retry::{Backoff, Breaker, Failure, FailureKind, Pages, Throttle, Verdict},
@@ -34,7 +34,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             Ok(called) => called,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        self.journal.append(Entry::Answer(Answer { claim: called.claim, reached: called.call.reached }));
+        self.append(Body::Answer(Answer { claim: called.claim, reached: called.call.reached, outcome: None }));
         self.replay();
         let Some(answered) = called.call.answer else { return self.requeue(&called.id) };
         self.reporting.metrics.call_ended(answered.end, called.took);
@@ -222,7 +222,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
     fn freeze(&mut self, until: JournalTime, why: String) {
         self.reporting.metrics.frozen();
         self.frozen_why = Some(why.clone());
-        self.journal.append(Entry::Freeze(Freeze { until, why }));
+        self.append(Body::Freeze(Freeze { lasts: until.saturating_since(self.journal.now()), why }));
         self.replay();
         self.report_condition(self.clock.boot());
     }

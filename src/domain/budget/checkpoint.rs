@@ -1,0 +1,103 @@
+//! The whole budget as a value that travels in the journal: a replay may begin with it.
+
+use std::collections::BTreeSet;
+
+use super::{Budget, View, Window, Writer};
+use crate::domain::{
+    journal::{EntryId, WriterId},
+    terms::Terms,
+    time::JournalTime,
+};
+
+/// A budget as of an offset. A verdict depends on all verdicts before it, so a replay that begins elsewhere, be it a
+/// longest window back, does not reach the same ones.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// The last entry that is in it; a replay goes on after it.
+    pub offset: i64,
+    pub now: JournalTime,
+    pub frozen_until: JournalTime,
+    pub paced: JournalTime,
+    pub writers: Vec<KnownWriter>,
+    pub views: Vec<DeclaredTerms>,
+    /// For each limit of the terms in force: its period in place, and when its slots are free again.
+    pub windows: Vec<Vec<(JournalTime, u32)>>,
+    /// Calls that are not answered, and when each is given up.
+    pub open: Vec<(EntryId, JournalTime)>,
+    /// Claims that were refused, and until when they are remembered.
+    pub refused: Vec<(EntryId, JournalTime)>,
+}
+
+/// See [`Checkpoint`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownWriter {
+    pub writer: WriterId,
+    pub last: u64,
+    pub seen: JournalTime,
+    pub highs_until: JournalTime,
+}
+
+/// See [`Checkpoint`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeclaredTerms {
+    pub writer: WriterId,
+    pub terms: Terms,
+    pub superseded: Option<JournalTime>,
+}
+
+impl Budget {
+    /// The budget as it is after the entry at `offset`.
+    pub fn checkpoint(&self, offset: i64) -> Checkpoint {
+        let known = |(writer, known): (&WriterId, &Writer)| {
+            let Writer { last, seen, highs_until } = *known;
+            KnownWriter { writer: *writer, last, seen, highs_until }
+        };
+        let declared = |view: &View| {
+            let View { writer, terms, superseded } = view.clone();
+            DeclaredTerms { writer, terms, superseded }
+        };
+        Checkpoint {
+            offset,
+            now: self.now,
+            frozen_until: self.frozen_until,
+            paced: self.paced,
+            writers: self.writers.iter().map(known).collect(),
+            views: self.views.iter().map(declared).collect(),
+            windows: self.windows.iter().map(|window| window.points().collect()).collect(),
+            open: self.open.iter().map(|(id, lapse)| (*id, *lapse)).collect(),
+            refused: self.refused.iter().map(|(until, id)| (*id, *until)).collect(),
+        }
+    }
+}
+
+impl From<&Checkpoint> for Budget {
+    fn from(checkpoint: &Checkpoint) -> Self {
+        let writer = |known: &KnownWriter| {
+            let KnownWriter { writer, last, seen, highs_until } = *known;
+            (writer, Writer { last, seen, highs_until })
+        };
+        let view = |declared: &DeclaredTerms| {
+            let DeclaredTerms { writer, terms, superseded } = declared.clone();
+            View { writer, terms, superseded }
+        };
+        let views: Vec<View> = checkpoint.views.iter().map(view).collect();
+        let terms = Terms::strictest(views.iter().map(|view| &view.terms));
+        let limits = terms.iter().flat_map(|terms| terms.limits.iter().map(move |limit| (terms, limit)));
+        let windows = limits
+            .zip(&checkpoint.windows)
+            .map(|((terms, limit), points)| Window::restored(*limit, terms, points.iter().copied()))
+            .collect();
+        Self {
+            writers: checkpoint.writers.iter().map(writer).collect(),
+            views,
+            windows,
+            open: checkpoint.open.iter().copied().collect(),
+            next_lapse: checkpoint.open.iter().map(|(_, lapse)| *lapse).min(),
+            refused: checkpoint.refused.iter().map(|(id, until)| (*until, *id)).collect::<BTreeSet<_>>(),
+            frozen_until: checkpoint.frozen_until,
+            paced: checkpoint.paced,
+            now: checkpoint.now,
+            terms,
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The replayed state of an account's limits: what is spent, what is free, when the next slot frees.
+//!
+//! The rule: a call takes one slot of every limit when its claim is granted, and the slot is free again one full period,
+//! plus a margin for the clocks, after the call can no longer reach the service. Why that is exact, whatever the
+//! alignment of the service's windows: call `k` is counted somewhere between its grant and its answer, and call `k + N`
+//! can only be granted once one of the `N` calls before it is a full period past its answer. So no window of that length
+//! holds `N + 1`. Neither stamping calls when they are sent nor token buckets have this property.
+
+mod checkpoint;
+mod window;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+pub use self::checkpoint::Checkpoint;
+use self::window::Window;
+use super::{
+    journal::{Answer, Body, Claim, Entry, EntryId, Reached, WriterId},
+    limit::Limit,
+    terms::Terms,
+    time::JournalTime,
+};
+use crate::domain::alert::Severity;
+
+/// What the journal's entry meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// The claim may become a call.
+    Granted(EntryId),
+    /// It may not; nothing was taken.
+    Refused(EntryId),
+    /// Noted.
+    Noted,
+    /// The entry was there before: a copy counts for nothing.
+    Copy,
+    /// An answer to a claim that was refused: whoever wrote it rules otherwise, so the budget is not what it seems.
+    Divergent(EntryId),
+}
+
+/// When a claim could be granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    Now,
+    /// A slot frees, or a pause ends, at this time.
+    At(JournalTime),
+    /// Only once something else is in the journal: an answer, or terms.
+    AfterAnEntry,
+}
+
+/// The budget of one account. A function of the entries applied so far, and of nothing else.
+///
+/// What decides travels in the entries: the terms in force are the strictest of all that were declared within the longest
+/// window, so that instances with different configurations agree.
+#[derive(Clone, Debug, Default)]
+pub struct Budget {
+    writers: BTreeMap<WriterId, Writer>,
+    views: Vec<View>,
+    /// The strictest of the views. `None`: nothing may be granted.
+    terms: Option<Terms>,
+    /// One for each period of the terms.
+    windows: Vec<Window>,
+    /// Granted and not yet answered, with the time at which each is given up.
+    open: BTreeMap<EntryId, JournalTime>,
+    /// No open claim is given up before this.
+    next_lapse: Option<JournalTime>,
+    /// Claims that were refused lately.
+    refused: BTreeSet<(JournalTime, EntryId)>,
+    frozen_until: JournalTime,
+    /// When the calls granted below High are at the sustained pace again.
+    paced: JournalTime,
+    now: JournalTime,
+}
+
+/// What is known of one writer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Writer {
+    /// The number of its latest entry.
+    last: u64,
+    seen: JournalTime,
+    /// Until when its High alerts hold back the others' claims below High.
+    highs_until: JournalTime,
+}
+
+/// One writer's terms.
+#[derive(Clone, Debug, PartialEq)]
+struct View {
+    writer: WriterId,
+    terms: Terms,
+    /// When the writer declared others; they are in force a while longer.
+    superseded: Option<JournalTime>,
+}
+
+impl Budget {
+    /// Applies the next entry. Times may not go back: an earlier one counts as the latest seen.
+    pub fn apply(&mut self, at: JournalTime, entry: &Entry) -> Ruling {
+        self.advance(at);
+        let EntryId { writer, number } = entry.id;
+        let known = self.writers.entry(writer).or_default();
+        if number <= known.last {
+            return Ruling::Copy;
+        }
+        (known.last, known.seen) = (number, self.now);
+        match &entry.body {
+            Body::Terms(terms) => self.declare(writer, terms),
+            Body::Claim(claim) => return self.claim(entry.id, claim),
+            Body::Answer(answer) => return self.answer(answer),
+            Body::Freeze(freeze) => self.frozen_until = self.frozen_until.max(self.now + freeze.lasts),
+            Body::Checkpoint(_) => {}
+        }
+        Ruling::Noted
+    }
+
+    /// Lets time pass: frees what is due, gives up what was never answered, and ends terms nobody holds any more.
+    pub fn advance(&mut self, at: JournalTime) {
+        self.now = self.now.max(at);
+        if self.next_lapse.is_some_and(|lapse| lapse <= self.now) {
+            let now = self.now;
+            let lapsed: Vec<_> = self.open.extract_if(.., |_, lapse| *lapse <= now).map(|(_, lapse)| lapse).collect();
+            for lapse in lapsed {
+                self.hold_from(lapse);
+            }
+            self.next_lapse = self.open.values().min().copied();
+        }
+        for window in &mut self.windows {
+            window.free_until(self.now);
+        }
+        self.end_views();
+    }
+
+    /// When a claim of `writer` could be granted, as of the last time applied; `reserved` as in [`Claim`].
+    pub fn room(&self, writer: WriterId, severity: Severity, reserved: bool) -> Room {
+        let Some(terms) = &self.terms else { return Room::AfterAnEntry };
+        if !self.views.iter().any(|view| view.writer == writer && view.superseded.is_none()) {
+            return Room::AfterAnEntry;
+        }
+        let mut earliest = self.now.max(self.frozen_until);
+        if severity != Severity::High {
+            earliest = earliest.max(self.next_turn(terms));
+            if !reserved {
+                earliest = earliest.max(self.highs_of_others(writer));
+            }
+        }
+        let bound = if reserved { terms.effective_in_flight() } else { terms.minor_in_flight() };
+        let open = self.open_slots();
+        if open >= bound {
+            return Room::AfterAnEntry;
+        }
+        for window in &self.windows {
+            match window.next_free(open, reserved) {
+                Some(free) => earliest = earliest.max(free),
+                None => return Room::AfterAnEntry,
+            }
+        }
+        if earliest > self.now { Room::At(earliest) } else { Room::Now }
+    }
+
+    /// The terms in force. `None` before any were declared.
+    pub fn terms(&self) -> Option<&Terms> {
+        self.terms.as_ref()
+    }
+
+    /// Calls granted and not yet answered.
+    pub fn in_flight(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Until when the service asked for a pause, if that is not over.
+    pub fn frozen_until(&self) -> Option<JournalTime> {
+        (self.frozen_until > self.now).then_some(self.frozen_until)
+    }
+
+    /// When the limit with this period has room again for a call, were there no other limit.
+    ///
+    /// `None` where no limit has this period, or where it has room now.
+    pub fn room_in_window(&self, per: Duration) -> Option<JournalTime> {
+        let window = self.windows.iter().find(|window| window.limit.per == per)?;
+        window.next_free(self.open_slots(), true).filter(|free| *free > self.now)
+    }
+
+    /// For each limit: the limit, slots taken, and slots that a High alert could still take.
+    pub fn windows(&self) -> impl Iterator<Item = (Limit, u32, u32)> {
+        self.windows.iter().map(|window| {
+            let used = window.taken + self.open_slots();
+            (window.limit, used, window.usable.0.saturating_sub(used))
+        })
+    }
+
+    /// Points in time that are remembered, all limits together: what the budget's memory grows with.
+    pub fn remembered(&self) -> usize {
+        self.open.len() + self.refused.len() + self.windows.iter().map(|window| window.points().count()).sum::<usize>()
+    }
+
+    /// How long it takes to answer `waiting` lookups at the rate the limits allow.
+    pub fn time_for(&self, waiting: usize) -> Duration {
+        let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
+        let needed = |window: &Window| {
+            let used = window.taken + self.open_slots();
+            let beyond = waiting.saturating_sub(window.usable.1.saturating_sub(used));
+            window.hold.mul_f64(f64::from(beyond) / f64::from(window.usable.1.max(1)))
+        };
+        self.windows.iter().map(needed).max().unwrap_or_default()
+    }
+
+    fn declare(&mut self, writer: WriterId, terms: &Terms) {
+        if let Some(view) = self.views.iter_mut().find(|view| view.writer == writer && view.superseded.is_none()) {
+            if view.terms == *terms {
+                return;
+            }
+            view.superseded = Some(self.now);
+        }
+        self.views.push(View { writer, terms: terms.clone(), superseded: None });
+        self.agree();
+    }
+
+    /// Ends views and writers that were last heard of so long ago that none of their calls holds a slot.
+    fn end_views(&mut self) {
+        let (now, writers) = (self.now, &self.writers);
+        let over = |view: &View| {
+            let seen = view.superseded.or_else(|| writers.get(&view.writer).map(|writer| writer.seen));
+            seen.is_none_or(|seen| seen + view.terms.memory() <= now)
+        };
+        if self.views.iter().any(over) {
+            let memory = self.views.iter().map(|view| view.terms.memory()).max().unwrap_or_default();
+            self.views.retain(|view| !over(view));
+            self.writers.retain(|_, writer| writer.seen + memory > now);
+            self.agree();
+        }
+    }
+
+    /// Brings the strictest of the views into force.
+    fn agree(&mut self) {
+        self.terms = Terms::strictest(self.views.iter().map(|view| &view.terms));
+        let windows = self
+            .terms
+            .iter()
+            .flat_map(|terms| terms.limits.iter().map(|limit| Window::begun(*limit, terms, &self.windows, self.now)));
+        self.windows = windows.collect();
+    }
+
+    fn claim(&mut self, id: EntryId, claim: &Claim) -> Ruling {
+        let ttl = self.terms.as_ref().map_or(Duration::ZERO, |terms| terms.claim_ttl);
+        if let Some(writer) = self.writers.get_mut(&id.writer) {
+            writer.highs_until = if claim.highs_wait { self.now + ttl } else { JournalTime::default() };
+        }
+        let granted = self.room(id.writer, claim.severity, claim.reserved) == Room::Now;
+        let Some(terms) = self.terms.as_ref().filter(|_| granted) else {
+            self.refuse(id);
+            return Ruling::Refused(id);
+        };
+        if claim.severity != Severity::High {
+            self.paced = self.paced.max(self.now) + terms.pace().every;
+        }
+        let lapse = self.now + terms.lapse_after();
+        self.open.insert(id, lapse);
+        self.next_lapse = Some(self.next_lapse.map_or(lapse, |next| next.min(lapse)));
+        Ruling::Granted(id)
+    }
+
+    /// Remembers a refusal for as long as an answer to it could come.
+    fn refuse(&mut self, id: EntryId) {
+        let lasts = self.terms.as_ref().map_or(Duration::ZERO, Terms::lapse_after);
+        while self.refused.first().is_some_and(|(until, _)| *until <= self.now) {
+            self.refused.pop_first();
+        }
+        self.refused.insert((self.now + lasts, id));
+    }
+
+    fn answer(&mut self, answer: &Answer) -> Ruling {
+        let lapse = self.open.remove(&answer.claim);
+        match (answer.reached, lapse) {
+            // Also for a claim that was given up already: it was counted after all, and now at the latest.
+            (Reached::Complete, _) => self.hold_from(self.now),
+            (Reached::Unknown, Some(lapse)) => self.hold_from(lapse),
+            (Reached::Unknown, None) | (Reached::Never | Reached::Unused, _) => {}
+        }
+        let refused = lapse.is_none() && self.refused.iter().any(|(_, id)| *id == answer.claim);
+        if refused { Ruling::Divergent(answer.claim) } else { Ruling::Noted }
+    }
+
+    fn hold_from(&mut self, over: JournalTime) {
+        for window in &mut self.windows {
+            window.hold_from(over);
+        }
+    }
+
+    fn open_slots(&self) -> u32 {
+        u32::try_from(self.open.len()).unwrap_or(u32::MAX)
+    }
+
+    /// When a call below High is within its burst again.
+    fn next_turn(&self, terms: &Terms) -> JournalTime {
+        let pace = terms.pace();
+        let ahead = pace.every * (pace.burst - 1);
+        JournalTime::from_origin(self.paced.since_origin().saturating_sub(ahead))
+    }
+
+    /// Until when High alerts of writers other than this one wait.
+    fn highs_of_others(&self, writer: WriterId) -> JournalTime {
+        let others = self.writers.iter().filter(|(other, _)| **other != writer);
+        others.map(|(_, other)| other.highs_until).max().unwrap_or_default()
+    }
+}
