@@ -171,8 +171,8 @@ pub(super) const KEYS: &[Key] = &[
     key("input.max_age", Text, Value("\"30d\""),
         "Older alerts are published as `expired`, without a call. By last update, else creation, else the id.
 The service's page says 30 days; where the tenant's retention is longer (up to 180 days), raise it."),
-    key("input.max_open_records", Number, Value("12000"),
-        "Records read and not yet settled: so far does priority reach. The default is what eight hours of calls answer."),
+    key("input.max_open_records", Number, Value("10000"),
+        "Records read and not yet settled: so far does priority reach. The default is what six hours of calls answer."),
     key("input.max_open_bytes", Text, Value("\"32MiB\""),
         "The same by size."),
 

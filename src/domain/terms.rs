@@ -108,7 +108,7 @@ impl Terms {
 }
 
 /// How calls are spread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pace {
     /// Calls that may be made at once.
     pub burst: u32,

@@ -97,6 +97,7 @@ impl From<&Checkpoint> for Budget {
             frozen_until: checkpoint.frozen_until,
             paced: checkpoint.paced,
             now: checkpoint.now,
+            pace: terms.as_ref().map(Terms::pace).unwrap_or_default(),
             terms,
         }
     }

@@ -19,7 +19,7 @@ use self::window::Window;
 use super::{
     journal::{Answer, Body, Claim, Entry, EntryId, Reached, WriterId},
     limit::Limit,
-    terms::Terms,
+    terms::{Pace, Terms},
     time::JournalTime,
 };
 use crate::domain::alert::Severity;
@@ -59,6 +59,8 @@ pub struct Budget {
     views: Vec<View>,
     /// The strictest of the views. `None`: nothing may be granted.
     terms: Option<Terms>,
+    /// How the terms pace what is below High.
+    pace: Pace,
     /// One for each period of the terms.
     windows: Vec<Window>,
     /// Granted and not yet answered, with the time at which each is given up.
@@ -137,7 +139,7 @@ impl Budget {
         }
         let mut earliest = self.now.max(self.frozen_until);
         if severity != Severity::High {
-            earliest = earliest.max(self.next_turn(terms));
+            earliest = earliest.max(self.next_turn());
             if !reserved {
                 earliest = earliest.max(self.highs_of_others(writer));
             }
@@ -232,6 +234,7 @@ impl Budget {
     /// Brings the strictest of the views into force.
     fn agree(&mut self) {
         self.terms = Terms::strictest(self.views.iter().map(|view| &view.terms));
+        self.pace = self.terms.as_ref().map(Terms::pace).unwrap_or_default();
         let windows = self
             .terms
             .iter()
@@ -250,7 +253,7 @@ impl Budget {
             return Ruling::Refused(id);
         };
         if claim.severity != Severity::High {
-            self.paced = self.paced.max(self.now) + terms.pace().every;
+            self.paced = self.paced.max(self.now) + self.pace.every;
         }
         let lapse = self.now + terms.lapse_after();
         self.open.insert(id, lapse);
@@ -290,9 +293,8 @@ impl Budget {
     }
 
     /// When a call below High is within its burst again.
-    fn next_turn(&self, terms: &Terms) -> JournalTime {
-        let pace = terms.pace();
-        let ahead = pace.every * (pace.burst - 1);
+    fn next_turn(&self) -> JournalTime {
+        let ahead = self.pace.every * self.pace.burst.saturating_sub(1);
         JournalTime::from_origin(self.paced.since_origin().saturating_sub(ahead))
     }
 
