@@ -84,7 +84,13 @@ fn budget(criterion: &mut Criterion) {
             entry(number, Body::Claim(Claim { alert: alert.clone(), severity, reserved: true, highs_wait: false }));
         assert_eq!(budget.apply(JournalTime::from_origin(now), &claim), Ruling::Granted(claim.id));
         number += 1;
-        let answer = Answer { claim: claim.id, reached: Reached::Complete, outcome: None };
+        let answer = Answer {
+            claim: claim.id,
+            alert: alert.clone(),
+            reached: Reached::Complete,
+            status: Some(200),
+            outcome: None,
+        };
         let answered = JournalTime::from_origin(now + Duration::from_millis(100));
         budget.apply(answered, &entry(number, Body::Answer(answer)))
     };

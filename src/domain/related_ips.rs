@@ -49,6 +49,13 @@ impl RelatedIps {
         Self { ips: ips.into(), invalid: (invalid.count > 0).then(|| Arc::new(invalid)) }
     }
 
+    /// Addresses that were read before, each once.
+    pub fn from_addresses(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        let mut seen = HashSet::new();
+        let ips: Vec<_> = addresses.into_iter().filter(|ip| seen.insert(*ip)).collect();
+        Self { ips: ips.into(), invalid: None }
+    }
+
     /// The addresses.
     pub fn as_slice(&self) -> &[IpAddr] {
         &self.ips

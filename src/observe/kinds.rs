@@ -21,6 +21,16 @@ pub enum CallEnd {
     BadResponse,
 }
 
+impl CallEnd {
+    /// The HTTP status of a whole answer that is one.
+    pub const fn status(self) -> Option<u16> {
+        match self {
+            Self::Status(status) => Some(status),
+            Self::Timeout | Self::Connect | Self::Broken | Self::BadResponse => None,
+        }
+    }
+}
+
 /// Why a question is asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryReason {

@@ -164,7 +164,11 @@ fn entry(writer: u64, number: u64, body: Body) -> Entry {
 }
 
 fn answer(number: u64, claim: EntryId, reached: Reached) -> Entry {
-    entry(ANSWERING, number, Body::Answer(Answer { claim, reached, outcome: None }))
+    entry(
+        ANSWERING,
+        number,
+        Body::Answer(Answer { claim, alert: AlertId::parse("a").unwrap(), reached, status: None, outcome: None }),
+    )
 }
 
 fn limit(calls: u32, seconds: u64) -> Limit {

@@ -147,7 +147,8 @@ impl<J: Journal, T: Transport> Account<J, T> {
     fn call(&mut self, permit: Permit, id: AlertId) {
         let token = self.access.token(self.clock.boot()).filter(|_| !self.draining).cloned();
         let (Some(token), Some(lookup)) = (token, self.lookups.get(&id)) else {
-            self.append(Body::Answer(Answer { claim: permit.claim, reached: Reached::Unused, outcome: None }));
+            let (claim, alert) = (permit.claim, id.clone());
+            self.append(Body::Answer(Answer { claim, alert, reached: Reached::Unused, status: None, outcome: None }));
             self.requeue(&id);
             return;
         };

@@ -34,26 +34,42 @@ impl<J: Journal, T: Transport> Account<J, T> {
             Ok(called) => called,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        self.append(Body::Answer(Answer { claim: called.claim, reached: called.call.reached, outcome: None }));
-        self.replay();
-        let Some(answered) = called.call.answer else { return self.requeue(&called.id) };
-        self.reporting.metrics.call_ended(answered.end, called.took);
-        tracing::debug!(alert_id = %called.id, end = ?answered.end, took = ?called.took, "a call ended");
-        self.judge(&called.id, called.with, answered);
-    }
-
-    fn judge(&mut self, id: &AlertId, with: Generation, answered: Answered) {
-        let now = self.clock.boot();
-        let at = answered.at;
-        match answered.verdict {
+        let Called { claim, id, call, with, took } = called;
+        let (alert, reached) = (id.clone(), call.reached);
+        let Some(Answered { verdict, end, at }) = call.answer else {
+            self.append(Body::Answer(Answer { claim, alert, reached, status: None, outcome: None }));
+            return self.requeue(&id);
+        };
+        self.reporting.metrics.call_ended(end, took);
+        tracing::debug!(alert_id = %id, ?end, ?took, "a call ended");
+        let status = end.status();
+        let answer = |outcome| Body::Answer(Answer { claim, alert, reached, status, outcome });
+        match verdict {
             Verdict::Page { texts, next } => {
-                self.service_answers(id, Some(with));
-                self.page(id, texts, next.as_deref(), at);
+                self.service_answers(&id, Some(with));
+                let outcome = self.page(&id, texts, next.as_deref(), at);
+                self.append(answer(outcome));
             }
             Verdict::NotFound => {
-                self.service_answers(id, Some(with));
-                self.not_found(id, at);
+                self.service_answers(&id, Some(with));
+                let outcome = self.not_found(&id, at);
+                self.append(answer(outcome));
             }
+            verdict => {
+                // What follows looks at the windows with this call in them.
+                self.append(answer(None));
+                self.replay();
+                self.judge(&id, with, verdict);
+            }
+        }
+        self.replay();
+    }
+
+    /// What an answer that is none leads to.
+    fn judge(&mut self, id: &AlertId, with: Generation, verdict: Verdict) {
+        let now = self.clock.boot();
+        match verdict {
+            Verdict::Page { .. } | Verdict::NotFound => {}
             Verdict::Reject(said) => {
                 self.service_answers(id, Some(with));
                 let detail = format!("the API refuses the question about this alert for good: {said}");
@@ -96,8 +112,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
         }
     }
 
-    fn page(&mut self, id: &AlertId, texts: Vec<String>, next: Option<&str>, at: jiff::Timestamp) {
-        let Some(lookup) = self.lookups.get_mut(id) else { return };
+    /// Takes a page; returns the outcome if it was the last one.
+    fn page(&mut self, id: &AlertId, texts: Vec<String>, next: Option<&str>, at: jiff::Timestamp) -> Option<Outcome> {
+        let lookup = self.lookups.get_mut(id)?;
         let this_page = lookup.next_page.take();
         if let Some(link) = next {
             let is_this =
@@ -105,12 +122,13 @@ impl<J: Journal, T: Transport> Account<J, T> {
             let Some(next_page) = self.config.api.next_page(id, link).filter(|next| !is_this(next)) else {
                 let detail =
                     "the answer goes on at this very address, or not at this alert's: that is not followed".to_owned();
-                return self.failed(id, &Failure { kind: FailureKind::BadResponse, detail, retry_after: None });
+                self.failed(id, &Failure { kind: FailureKind::BadResponse, detail, retry_after: None });
+                return None;
             };
             lookup.next_page = Some(Box::new(next_page));
         }
         match lookup.pages.add(texts, lookup.next_page.is_some()) {
-            Ok(Some(ips)) => self.answered(id, ips, at),
+            Ok(Some(ips)) => return Some(self.answered(id, ips, at)),
             // The next page is a call like any other, and goes as soon as there is a permit.
             Ok(None) => self.requeue(id),
             Err(error) => {
@@ -118,9 +136,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 self.failed(id, &Failure { kind: FailureKind::BadResponse, detail, retry_after: None });
             }
         }
+        None
     }
 
-    fn answered(&mut self, id: &AlertId, ips: RelatedIps, at: jiff::Timestamp) {
+    fn answered(&mut self, id: &AlertId, ips: RelatedIps, at: jiff::Timestamp) -> Outcome {
         if ips.invalid_count() > 0 {
             tracing::warn!(
                 alert_id = %id,
@@ -130,18 +149,25 @@ impl<J: Journal, T: Transport> Account<J, T> {
             );
         }
         let status = if ips.is_empty() { Status::Empty } else { Status::Found };
-        self.resolve(id, &Ok(Outcome { status, ips, retrieved_at: at }));
+        self.conclude(id, Outcome { status, ips, retrieved_at: at })
     }
 
-    fn not_found(&mut self, id: &AlertId, at: jiff::Timestamp) {
-        let Some(lookup) = self.lookups.get_mut(id) else { return };
+    fn conclude(&mut self, id: &AlertId, outcome: Outcome) -> Outcome {
+        self.resolve(id, &Ok(outcome.clone()));
+        outcome
+    }
+
+    /// Parks the lookup for its next re-ask, or, after the last, returns the outcome.
+    fn not_found(&mut self, id: &AlertId, at: jiff::Timestamp) -> Option<Outcome> {
+        let lookup = self.lookups.get_mut(id)?;
         if let Some(wait) = self.config.reask.next(lookup.reasked, Self::created(&lookup.alert), at) {
             lookup.reasked += 1;
             self.reporting.metrics.retried(RetryReason::NotVisibleYet);
             self.park(id, self.clock.boot() + wait, Parked::Reask);
+            None
         } else {
             let outcome = Outcome { status: Status::NotFound, ips: RelatedIps::default(), retrieved_at: at };
-            self.resolve(id, &Ok(outcome));
+            Some(self.conclude(id, outcome))
         }
     }
 

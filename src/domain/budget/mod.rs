@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-pub use self::checkpoint::Checkpoint;
+pub use self::checkpoint::{Checkpoint, DeclaredTerms, KnownWriter};
 use self::window::Window;
 use super::{
     journal::{Answer, Body, Claim, Entry, EntryId, Reached, WriterId},

@@ -1,6 +1,10 @@
 //! The journal's entries: every call is claimed before it is made and answered after it.
 
+mod json;
+
 use std::{fmt, sync::Arc, time::Duration};
+
+pub use self::json::InvalidEntry;
 
 use super::{
     alert::{AlertId, Severity},
@@ -59,7 +63,11 @@ pub struct Claim {
 pub struct Answer {
     /// The claim's entry.
     pub claim: EntryId,
+    /// The alert it was for.
+    pub alert: AlertId,
     pub reached: Reached,
+    /// The HTTP status, where one came.
+    pub status: Option<u16>,
     /// What the service said, where that is the end of it: good for whoever asks the same.
     pub outcome: Option<Outcome>,
 }
@@ -100,6 +108,20 @@ pub struct Permit {
     pub claim: EntryId,
     /// On the clock of the instance that asked for it.
     pub expires: BootTime,
+}
+
+impl Reached {
+    pub const ALL: [Self; 4] = [Self::Complete, Self::Never, Self::Unknown, Self::Unused];
+
+    /// As written in the journal.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Never => "never",
+            Self::Unknown => "unknown",
+            Self::Unused => "unused",
+        }
+    }
 }
 
 impl fmt::Display for WriterId {

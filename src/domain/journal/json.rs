@@ -1,0 +1,393 @@
+//! The form of an entry in Kafka: one JSON object, readable with any tool.
+//!
+//! ```json
+//! {"v":1,"writer":"00c0ffee00c0ffee","n":17,"instance":"host-1","claim":{"alert":"da637551227677560813_-961444813",
+//!  "severity":"high","reserved":true,"highs_wait":false}}
+//! ```
+//!
+//! Points in time and durations are whole nanoseconds, so that whoever reads them back reaches the same verdicts.
+
+use std::{net::IpAddr, time::Duration};
+
+use serde::{Deserialize, Serialize, de::Error as _};
+
+use super::{Answer, Body, Claim, Entry, EntryId, Freeze, Reached, WriterId};
+use crate::domain::{
+    alert::{AlertId, Severity},
+    budget::{Checkpoint, DeclaredTerms, KnownWriter},
+    limit::Limit,
+    outcome::{Outcome, Status},
+    related_ips::RelatedIps,
+    terms::Terms,
+    time::JournalTime,
+};
+
+/// The version this program writes. A reader that meets a newer one can't know what it rules, so it must not spend.
+const VERSION: u32 = 1;
+
+/// Why bytes are no entry.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidEntry {
+    #[error("it is of version {0}, and this program knows up to {VERSION}; update this instance")]
+    Newer(u32),
+    #[error("it is not what an entry looks like: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+impl Entry {
+    /// The entry as JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        let document = Document {
+            v: VERSION,
+            writer: self.id.writer.to_string(),
+            n: self.id.number,
+            instance: (*self.instance).to_owned(),
+            body: (&self.body).into(),
+        };
+        // Texts and numbers always have a JSON form.
+        let written = serde_json::to_vec(&document);
+        debug_assert!(written.is_ok(), "an entry was not written");
+        written.unwrap_or_default()
+    }
+
+    /// Reads what [`to_json`](Self::to_json) wrote.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, InvalidEntry> {
+        let Versioned { v } = serde_json::from_slice(bytes)?;
+        if v > VERSION {
+            return Err(InvalidEntry::Newer(v));
+        }
+        let document: Document = serde_json::from_slice(bytes)?;
+        let id = EntryId { writer: writer(&document.writer)?, number: document.n };
+        Ok(Self { id, instance: document.instance.into(), body: document.body.try_into()? })
+    }
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    v: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Document {
+    v: u32,
+    writer: String,
+    n: u64,
+    instance: String,
+    #[serde(flatten)]
+    body: BodyDocument,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum BodyDocument {
+    Terms(TermsDocument),
+    Claim { alert: String, severity: String, reserved: bool, highs_wait: bool },
+    Answer(AnswerDocument),
+    Freeze { lasts: u64, why: String },
+    Checkpoint(Box<CheckpointDocument>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct TermsDocument {
+    /// Calls and the period they are for.
+    limits: Vec<(u32, u64)>,
+    share: f64,
+    reserve: f64,
+    max_in_flight: u32,
+    claim_ttl: u64,
+    call_timeout: u64,
+    skew: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AnswerDocument {
+    /// The claim's writer and number.
+    claim: (String, u64),
+    alert: String,
+    reached: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outcome: Option<OutcomeDocument>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OutcomeDocument {
+    status: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ips: Vec<IpAddr>,
+    retrieved_at: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CheckpointDocument {
+    offset: i64,
+    now: u64,
+    frozen_until: u64,
+    paced: u64,
+    writers: Vec<(String, u64, u64, u64)>,
+    views: Vec<(String, TermsDocument, Option<u64>)>,
+    windows: Vec<Vec<(u64, u32)>>,
+    open: Vec<(String, u64, u64)>,
+    refused: Vec<(String, u64, u64)>,
+}
+
+impl From<&Body> for BodyDocument {
+    fn from(body: &Body) -> Self {
+        match body {
+            Body::Terms(terms) => Self::Terms(terms.into()),
+            Body::Claim(Claim { alert, severity, reserved, highs_wait }) => Self::Claim {
+                alert: alert.to_string(),
+                severity: severity.to_string(),
+                reserved: *reserved,
+                highs_wait: *highs_wait,
+            },
+            Body::Answer(Answer { claim, alert, reached, status, outcome }) => Self::Answer(AnswerDocument {
+                claim: (claim.writer.to_string(), claim.number),
+                alert: alert.to_string(),
+                reached: reached.as_str().to_owned(),
+                status: *status,
+                outcome: outcome.as_ref().map(|outcome| OutcomeDocument {
+                    status: outcome.status.as_str().to_owned(),
+                    ips: outcome.ips.as_slice().to_vec(),
+                    retrieved_at: outcome.retrieved_at.to_string(),
+                }),
+            }),
+            Body::Freeze(Freeze { lasts, why }) => Self::Freeze { lasts: nanos(*lasts), why: why.clone() },
+            Body::Checkpoint(checkpoint) => Self::Checkpoint(Box::new((&**checkpoint).into())),
+        }
+    }
+}
+
+impl TryFrom<BodyDocument> for Body {
+    type Error = serde_json::Error;
+
+    fn try_from(document: BodyDocument) -> Result<Self, Self::Error> {
+        Ok(match document {
+            BodyDocument::Terms(terms) => Self::Terms(terms.try_into()?),
+            BodyDocument::Claim { alert, severity, reserved, highs_wait } => Self::Claim(Claim {
+                alert: alert_id(&alert)?,
+                severity: Severity::parse(&severity),
+                reserved,
+                highs_wait,
+            }),
+            BodyDocument::Answer(AnswerDocument { claim, alert, reached, status, outcome }) => Self::Answer(Answer {
+                claim: entry_id(&claim.0, claim.1)?,
+                alert: alert_id(&alert)?,
+                reached: Reached::ALL
+                    .into_iter()
+                    .find(|known| known.as_str() == reached)
+                    .ok_or_else(|| Self::Error::custom("`reached` is unknown"))?,
+                status,
+                outcome: outcome.map(Outcome::try_from).transpose()?,
+            }),
+            BodyDocument::Freeze { lasts, why } => Self::Freeze(Freeze { lasts: Duration::from_nanos(lasts), why }),
+            BodyDocument::Checkpoint(checkpoint) => Self::Checkpoint(Box::new((*checkpoint).try_into()?)),
+        })
+    }
+}
+
+impl TryFrom<OutcomeDocument> for Outcome {
+    type Error = serde_json::Error;
+
+    fn try_from(document: OutcomeDocument) -> Result<Self, Self::Error> {
+        let OutcomeDocument { status, ips, retrieved_at } = document;
+        let status = Status::ALL.into_iter().find(|known| known.as_str() == status);
+        let status = status.ok_or_else(|| Self::Error::custom("the outcome's `status` is unknown"))?;
+        let retrieved_at = retrieved_at.parse().map_err(Self::Error::custom)?;
+        Ok(Self { status, ips: RelatedIps::from_addresses(ips), retrieved_at })
+    }
+}
+
+impl From<&Terms> for TermsDocument {
+    fn from(terms: &Terms) -> Self {
+        Self {
+            limits: terms.limits.iter().map(|limit| (limit.calls.get(), nanos(limit.per))).collect(),
+            share: terms.share,
+            reserve: terms.reserve,
+            max_in_flight: terms.max_in_flight,
+            claim_ttl: nanos(terms.claim_ttl),
+            call_timeout: nanos(terms.call_timeout),
+            skew: nanos(terms.skew),
+        }
+    }
+}
+
+impl TryFrom<TermsDocument> for Terms {
+    type Error = serde_json::Error;
+
+    fn try_from(document: TermsDocument) -> Result<Self, Self::Error> {
+        let limit = |(calls, per): (u32, u64)| {
+            let calls = calls.try_into().map_err(|_| Self::Error::custom("a limit of no calls"))?;
+            Ok(Limit { calls, per: Duration::from_nanos(per) })
+        };
+        Ok(Self {
+            limits: document.limits.into_iter().map(limit).collect::<Result<_, Self::Error>>()?,
+            share: document.share,
+            reserve: document.reserve,
+            max_in_flight: document.max_in_flight,
+            claim_ttl: Duration::from_nanos(document.claim_ttl),
+            call_timeout: Duration::from_nanos(document.call_timeout),
+            skew: Duration::from_nanos(document.skew),
+        })
+    }
+}
+
+impl From<&Checkpoint> for CheckpointDocument {
+    fn from(checkpoint: &Checkpoint) -> Self {
+        let writer =
+            |known: &KnownWriter| (known.writer.to_string(), known.last, point(known.seen), point(known.highs_until));
+        let view = |view: &DeclaredTerms| (view.writer.to_string(), (&view.terms).into(), view.superseded.map(point));
+        let entry = |(id, time): &(EntryId, JournalTime)| (id.writer.to_string(), id.number, point(*time));
+        let window = |points: &Vec<(JournalTime, u32)>| points.iter().map(|(free, n)| (point(*free), *n)).collect();
+        Self {
+            offset: checkpoint.offset,
+            now: point(checkpoint.now),
+            frozen_until: point(checkpoint.frozen_until),
+            paced: point(checkpoint.paced),
+            writers: checkpoint.writers.iter().map(writer).collect(),
+            views: checkpoint.views.iter().map(view).collect(),
+            windows: checkpoint.windows.iter().map(window).collect(),
+            open: checkpoint.open.iter().map(entry).collect(),
+            refused: checkpoint.refused.iter().map(entry).collect(),
+        }
+    }
+}
+
+impl TryFrom<CheckpointDocument> for Checkpoint {
+    type Error = serde_json::Error;
+
+    fn try_from(document: CheckpointDocument) -> Result<Self, Self::Error> {
+        let known = |(name, last, seen, highs_until): (String, u64, u64, u64)| {
+            let (seen, highs_until) = (time(seen), time(highs_until));
+            Ok(KnownWriter { writer: writer(&name)?, last, seen, highs_until })
+        };
+        let view = |(name, terms, superseded): (String, TermsDocument, Option<u64>)| {
+            let (writer, terms) = (writer(&name)?, terms.try_into()?);
+            Ok(DeclaredTerms { writer, terms, superseded: superseded.map(time) })
+        };
+        let entry = |(name, number, at): (String, u64, u64)| Ok((entry_id(&name, number)?, time(at)));
+        let window = |points: Vec<(u64, u32)>| points.into_iter().map(|(free, slots)| (time(free), slots)).collect();
+        Ok(Self {
+            offset: document.offset,
+            now: time(document.now),
+            frozen_until: time(document.frozen_until),
+            paced: time(document.paced),
+            writers: document.writers.into_iter().map(known).collect::<Result<_, Self::Error>>()?,
+            views: document.views.into_iter().map(view).collect::<Result<_, Self::Error>>()?,
+            windows: document.windows.into_iter().map(window).collect(),
+            open: document.open.into_iter().map(entry).collect::<Result<_, Self::Error>>()?,
+            refused: document.refused.into_iter().map(entry).collect::<Result<_, Self::Error>>()?,
+        })
+    }
+}
+
+fn writer(text: &str) -> Result<WriterId, serde_json::Error> {
+    u64::from_str_radix(text, 16)
+        .map(WriterId)
+        .map_err(|_| serde_json::Error::custom("`writer` is no 64-bit number in hex"))
+}
+
+fn entry_id(writer_text: &str, number: u64) -> Result<EntryId, serde_json::Error> {
+    Ok(EntryId { writer: writer(writer_text)?, number })
+}
+
+fn alert_id(text: &str) -> Result<AlertId, serde_json::Error> {
+    AlertId::parse(text).map_err(serde_json::Error::custom)
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn point(time: JournalTime) -> u64 {
+    nanos(time.since_origin())
+}
+
+fn time(nanos: u64) -> JournalTime {
+    JournalTime::from_origin(Duration::from_nanos(nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::domain::budget::Budget;
+
+    fn entry(body: Body) -> Entry {
+        let id = EntryId { writer: WriterId(0x00c0_ffee_00c0_ffee), number: 17 };
+        Entry { id, instance: "host-1".into(), body }
+    }
+
+    fn alert() -> AlertId {
+        AlertId::parse("da637551227677560813_-961444813").unwrap()
+    }
+
+    fn claim() -> Entry {
+        let (severity, reserved, highs_wait) = (Severity::High, true, false);
+        entry(Body::Claim(Claim { alert: alert(), severity, reserved, highs_wait }))
+    }
+
+    fn answer(outcome: Option<Outcome>) -> Entry {
+        let (claim, reached, status) = (claim().id, Reached::Complete, Some(200));
+        entry(Body::Answer(Answer { claim, alert: alert(), reached, status, outcome }))
+    }
+
+    fn found() -> Outcome {
+        let ips = RelatedIps::from_texts(["104.80.104.128", "2001:db8::1"]);
+        Outcome { status: Status::Found, ips, retrieved_at: "2026-11-23T18:40:00.123Z".parse().unwrap() }
+    }
+
+    fn checkpoint() -> Entry {
+        let mut budget = Budget::default();
+        let at = |n: u64| JournalTime::from_origin(Duration::from_nanos(1_790_000_000_123_456_789 + n));
+        let mut terms = entry(Body::Terms(Terms::example()));
+        terms.id.number = 1;
+        budget.apply(at(0), &terms);
+        budget.apply(at(5), &claim());
+        let mut refused = claim();
+        refused.id.writer = WriterId(7);
+        budget.apply(at(6), &refused);
+        let mut answered = answer(None);
+        answered.id.number = 18;
+        budget.apply(at(7), &answered);
+        entry(Body::Checkpoint(Box::new(budget.checkpoint(41))))
+    }
+
+    #[rstest]
+    #[case::terms(entry(Body::Terms(Terms { share: 0.3, ..Terms::example() })))]
+    #[case::claim(claim())]
+    #[case::answer(answer(None))]
+    #[case::outcome(answer(Some(found())))]
+    #[case::freeze(entry(Body::Freeze(Freeze { lasts: Duration::from_millis(1_500), why: "429".into() })))]
+    #[case::checkpoint(checkpoint())]
+    fn an_entry_is_read_as_it_was_written(#[case] entry: Entry) {
+        assert_eq!(Entry::from_json(&entry.to_json()).unwrap(), entry);
+    }
+
+    /// Beside the addresses themselves an entry has at most 300 bytes.
+    #[rstest]
+    #[case::claim(claim())]
+    #[case::answer(answer(Some(Outcome { ips: RelatedIps::default(), ..found() })))]
+    fn an_entry_is_small(#[case] entry: Entry) {
+        let bytes = entry.to_json().len();
+        assert!(bytes <= 300, "{bytes} bytes");
+    }
+
+    #[test]
+    fn a_person_can_read_an_entry() {
+        insta::assert_snapshot!(String::from_utf8(answer(Some(found())).to_json()).unwrap(), @r#"{"v":1,"writer":"00c0ffee00c0ffee","n":17,"instance":"host-1","answer":{"claim":["00c0ffee00c0ffee",17],"alert":"da637551227677560813_-961444813","reached":"complete","status":200,"outcome":{"status":"found","ips":["104.80.104.128","2001:db8::1"],"retrieved_at":"2026-11-23T18:40:00.123Z"}}}"#);
+    }
+
+    #[test]
+    fn an_entry_of_a_newer_version_is_told_from_a_broken_one() {
+        let newer = br#"{"v":2,"something":"else"}"#;
+        assert!(matches!(Entry::from_json(newer), Err(InvalidEntry::Newer(2))));
+        for broken in
+            [&b"{}"[..], b"", b"\xff", br#"{"v":1,"writer":"x","n":1,"instance":"h","freeze":{"lasts":1,"why":""}}"#]
+        {
+            assert!(matches!(Entry::from_json(broken), Err(InvalidEntry::Malformed(_))), "{broken:?}");
+        }
+    }
+}
