@@ -274,10 +274,17 @@ fn named(alert: &Alert, rejection: &Rejection) -> Rejection {
 
 /// One record gives at most one dead letter: it carries the whole record anyway.
 fn merged(rejections: Vec<Rejection>) -> Option<Rejection> {
+    /// More would not be read, and be cut from the header.
+    const TOLD: usize = 3;
+    let more = rejections.len().saturating_sub(TOLD);
     let mut rejections = rejections.into_iter();
     let mut merged = rejections.next()?;
-    for rejection in rejections {
-        merged.detail = format!("{}; {}", merged.detail, rejection.detail);
+    for rejection in rejections.take(TOLD - 1) {
+        merged.detail.push_str("; ");
+        merged.detail.push_str(&rejection.detail);
+    }
+    if more > 0 {
+        merged.detail = format!("{}; and {more} more", merged.detail);
     }
     Some(merged)
 }

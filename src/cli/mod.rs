@@ -140,7 +140,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
             return if help { Exit::Done } else { Exit::Usage };
         }
     };
-    match cli.command {
+    let exit = match cli.command {
         Command::Demo(args) => demo::run(&args, &mut printer),
         Command::Run(configured) => run::run(&configured, &mut printer),
         Command::Check(args) => check::run(&args, &mut printer),
@@ -148,7 +148,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Simulate(args) => simulate::run(&args, &mut printer),
         Command::Topics(args) => topics::run(&args, &mut printer),
         Command::Config(args) => config::run(&args, &mut printer),
-    }
+    };
+    printer.conclude(exit)
 }
 
 /// Runs `work` on a runtime with two workers: the work is waiting, and what must be fast is one loop each.

@@ -2,21 +2,47 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use super::Exit;
+
 /// A command's two outputs. A reader that went away (`alert-ips config | head`) is no error.
 pub(super) struct Printer {
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
     terminal: bool,
+    /// Why the result could not be printed.
+    failed: Option<io::Error>,
 }
 
 impl Printer {
     pub(super) fn standard() -> Self {
-        Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), terminal: io::stderr().is_terminal() }
+        Self {
+            out: Box::new(io::stdout()),
+            err: Box::new(io::stderr()),
+            terminal: io::stderr().is_terminal(),
+            failed: None,
+        }
     }
 
     /// Prints one line, or several, of the command's result.
     pub(super) fn say(&mut self, text: &str) {
-        let _ = writeln!(self.out, "{}", text.trim_end_matches('\n')).and_then(|()| self.out.flush());
+        let printed = writeln!(self.out, "{}", text.trim_end_matches('\n')).and_then(|()| self.out.flush());
+        if let Err(error) = printed
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    /// What a command's exit becomes if its result could not be printed: a full disk is told, a reader that went away is
+    /// not.
+    pub(super) fn conclude(&mut self, exit: Exit) -> Exit {
+        match self.failed.take() {
+            None => exit,
+            Some(error) => {
+                self.complain(&format!("error: the result could not be printed: {error}"));
+                if exit == Exit::Done { Exit::No } else { exit }
+            }
+        }
     }
 
     /// Prints a problem.

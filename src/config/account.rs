@@ -100,6 +100,11 @@ fn fitted(
     if !reader.is_sound(&[&limits_path, &share_path, &in_flight_path, "priority.reserve"]) {
         return NonZeroU32::MIN;
     }
+    let mut periods: Vec<_> = limits.iter().map(|limit| limit.per).collect();
+    periods.sort_unstable();
+    if periods.windows(2).any(|pair| pair[0] == pair[1]) {
+        reader.problem(&limits_path, "names two limits for the same period; leave the larger one out");
+    }
     let Some(smallest) = limits.iter().map(|limit| limit.scaled(share)).min() else {
         reader.problem(&limits_path, "is empty; name the service's limits, or every call may be one too many");
         return NonZeroU32::MIN;

@@ -17,7 +17,7 @@ impl Dispatcher {
         self.draining = true;
         self.edge.source.pause();
         let finished = tokio::time::timeout(FINISH_WITHIN, async {
-            while !(self.lives.is_empty() && self.open.is_empty()) {
+            while !(self.lives.is_empty() && self.open.is_empty() && self.writes.len() == 0) {
                 self.turn().await;
             }
         });

@@ -85,6 +85,8 @@ pub enum Parked {
     Reask,
     /// The end of its backoff.
     Retry,
+    /// The answer that another instance will get.
+    Elsewhere,
 }
 
 impl Backlog {
@@ -142,6 +144,15 @@ impl Backlog {
     pub fn release_retries(&mut self) {
         let retries: Vec<_> = self.parked.extract_if(.., |_, (parked, _)| *parked == Parked::Retry).collect();
         for (_, (_, place)) in retries {
+            self.queue(place);
+        }
+    }
+
+    /// Queues a lookup that waited for another instance's answer.
+    pub fn release_elsewhere(&mut self, place: &Place) {
+        let is_it = |(parked, other): &(Parked, Place)| *parked == Parked::Elsewhere && other.ticket == place.ticket;
+        let at = self.parked.iter().find(|(_, value)| is_it(value)).map(|(at, _)| *at);
+        if let Some((_, place)) = at.and_then(|at| self.parked.remove(&at)) {
             self.queue(place);
         }
     }

@@ -146,6 +146,11 @@ impl Breaker {
         self.next_probe.is_some()
     }
 
+    /// Whether the last two calls failed: too little to count as failing, enough to be told.
+    pub fn is_suspicious(&self) -> bool {
+        self.recent.len() >= 2 && self.recent.iter().rev().take(2).all(|(_, answered, _)| !answered)
+    }
+
     /// When the next call may be made, while the service counts as failing.
     pub fn next_probe(&self) -> Option<BootTime> {
         self.next_probe

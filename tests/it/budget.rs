@@ -83,7 +83,7 @@ impl Schedule {
             self.now += Duration::from_millis(self.random.random_range(0..60));
             self.answer_due(&mut budget, &rule);
             let writer = self.random.random_range(0..self.writers);
-            let claim = entry(writer, step as u64 + 2, self.claim());
+            let claim = entry(writer, step as u64 + 2, self.claim(step));
             if let Ruling::Granted(id) = rule(&mut budget, at(self.now), &claim) {
                 self.granted += 1;
                 self.call(id);
@@ -111,10 +111,10 @@ impl Schedule {
         terms
     }
 
-    fn claim(&mut self) -> Body {
+    fn claim(&mut self, step: usize) -> Body {
         let severity = if self.random.random_bool(0.3) { Severity::High } else { Severity::Low };
         let (reserved, highs_wait) = (severity == Severity::High, self.random.random_bool(0.1));
-        Body::Claim(Claim { alert: AlertId::parse("a").unwrap(), severity, reserved, highs_wait })
+        Body::Claim(Claim { alert: alert(step), severity, reserved, highs_wait })
     }
 
     /// Lets a granted call go out, with some fate between its grant and its answer.
@@ -164,11 +164,7 @@ fn entry(writer: u64, number: u64, body: Body) -> Entry {
 }
 
 fn answer(number: u64, claim: EntryId, reached: Reached) -> Entry {
-    entry(
-        ANSWERING,
-        number,
-        Body::Answer(Answer { claim, alert: AlertId::parse("a").unwrap(), reached, status: None, outcome: None }),
-    )
+    entry(ANSWERING, number, Body::Answer(Answer { claim, alert: alert(number), reached, status: None, outcome: None }))
 }
 
 fn limit(calls: u32, seconds: u64) -> Limit {
@@ -252,7 +248,7 @@ fn a_named_time_is_the_first_at_which_a_claim_is_granted() {
         for step in 2..42 {
             now += Duration::from_millis(random.random_range(0..60));
             budget.advance(at(now));
-            if let Room::At(free) = budget.room(WriterId(0), Severity::Low, false) {
+            if let Room::At(free) = budget.room(WriterId(0), Severity::Low, false, 0) {
                 named += 1;
                 let (mut before, mut then) = (budget.clone(), budget.clone());
                 let just_before = JournalTime::from_origin(free.since_origin() - Duration::from_nanos(1));
@@ -282,7 +278,12 @@ fn minor(number: u64) -> Entry {
 
 fn claim(writer: u64, number: u64, severity: Severity, highs_wait: bool) -> Entry {
     let reserved = severity == Severity::High;
-    entry(writer, number, Body::Claim(Claim { alert: AlertId::parse("a").unwrap(), severity, reserved, highs_wait }))
+    let alert = alert(format!("{writer}-{number}"));
+    entry(writer, number, Body::Claim(Claim { alert, severity, reserved, highs_wait }))
+}
+
+fn alert(id: impl std::fmt::Display) -> AlertId {
+    AlertId::parse(&format!("a{id}")).unwrap()
 }
 
 fn terms(limits: &[Limit]) -> Terms {
@@ -367,11 +368,11 @@ fn highs_of_one_writer_hold_back_the_others_minor_claims() {
     let (held_back, high) = (claim(0, 2, Severity::Low, false), claim(0, 3, Severity::High, false));
     assert_eq!(budget.apply(second(3), &held_back), Ruling::Refused(held_back.id));
     assert_eq!(budget.apply(second(3), &high), Ruling::Granted(high.id));
-    assert_eq!(budget.room(WriterId(0), Severity::Low, false), Room::At(second(12)));
+    assert_eq!(budget.room(WriterId(0), Severity::Low, false, 0), Room::At(second(12)));
     // The tenth that is the others' own is not held back.
-    assert_eq!(budget.room(WriterId(0), Severity::Low, true), Room::Now);
+    assert_eq!(budget.room(WriterId(0), Severity::Low, true, 0), Room::Now);
     budget.apply(second(4), &claim(1, 3, Severity::High, false));
-    assert_eq!(budget.room(WriterId(0), Severity::Low, false), Room::Now, "no more of them wait");
+    assert_eq!(budget.room(WriterId(0), Severity::Low, false, 0), Room::Now, "no more of them wait");
 }
 
 #[test]
@@ -379,7 +380,7 @@ fn a_freeze_lasts_from_its_entry_on() {
     let mut budget = declared(&terms(&[limit(400, 60)]), Duration::from_secs(1));
     let freeze = Freeze { lasts: Duration::from_secs(30), why: "429".into() };
     budget.apply(at(Duration::from_secs(5)), &entry(1, 1, Body::Freeze(freeze)));
-    assert_eq!(budget.room(WriterId(0), Severity::High, true), Room::At(at(Duration::from_secs(35))));
+    assert_eq!(budget.room(WriterId(0), Severity::High, true, 0), Room::At(at(Duration::from_secs(35))));
 }
 
 #[test]
@@ -392,4 +393,20 @@ fn an_answer_to_a_refused_claim_is_told() {
     assert_eq!(budget.apply(at(Duration::from_secs(3)), &answer(1, granted.id, Reached::Complete)), Ruling::Noted);
     let divergent = budget.apply(at(Duration::from_secs(3)), &answer(2, refused.id, Reached::Complete));
     assert_eq!(divergent, Ruling::Divergent(refused.id));
+}
+
+#[test]
+fn a_question_is_not_asked_twice_at_the_same_time() {
+    let mut budget = declared(&terms(&[limit(400, 60)]), Duration::from_secs(1));
+    budget.apply(at(Duration::from_secs(1)), &entry(1, 1, Body::Terms(terms(&[limit(400, 60)]))));
+    let same = |writer, number| {
+        let body = Claim { alert: alert("same"), severity: Severity::High, reserved: true, highs_wait: false };
+        entry(writer, number, Body::Claim(body))
+    };
+    let (first, second, third) = (same(0, 2), same(1, 2), same(1, 3));
+    let now = at(Duration::from_secs(2));
+    assert_eq!(budget.apply(now, &first), Ruling::Granted(first.id));
+    assert_eq!(budget.apply(now, &second), Ruling::Refused(second.id));
+    budget.apply(now, &answer(1, first.id, Reached::Complete));
+    assert_eq!(budget.apply(now, &third), Ruling::Granted(third.id));
 }

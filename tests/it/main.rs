@@ -14,6 +14,7 @@ mod budget;
 mod cli;
 mod day;
 mod demo;
+mod fleet;
 mod http;
 mod pipeline;
 mod service;

@@ -131,6 +131,16 @@ async fn what_is_skipped_leads_to_no_write() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn thousands_of_rejections_in_one_message_are_one_short_dead_letter() {
+    let (one, other) = (World::all_found(1), World::all_found(2));
+    let pipeline = pipeline(&one, [("t1".to_owned(), one.account.clone()), ("t2".to_owned(), other.account.clone())]);
+    let ids: Vec<String> = (0..5_000).map(|n| format!(r#"{{"id":"q{n}"}}"#)).collect();
+    let decided = pipeline.process(record(&format!("[{}]", ids.join(","))), outlet().0).await.unwrap();
+    let [Write { what: Written::DeadLetter(rejection), .. }] = &decided.writes[..] else { panic!("{decided:?}") };
+    assert!(rejection.detail.ends_with("; and 4997 more") && rejection.detail.len() < 1_000, "{}", rejection.detail);
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_several_accounts_an_alert_goes_to_its_tenants() {
     let (one, other) = (World::all_found(1), World::all_found(2));
     let accounts = [("tenant-1".to_owned(), one.account.clone()), ("Tenant-2".to_owned(), other.account.clone())];

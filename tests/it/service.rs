@@ -444,6 +444,54 @@ async fn a_single_question_notices_within_a_minute_that_the_service_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_failing_question_does_not_keep_an_outage_going() {
+    let world = scripted(vec![Answer::status(500)]);
+    world.sim.switch(|switches| switches.outage = Some(Outage::Unavailable));
+    // The oldest and most severe: every probe would be its.
+    let _failing = world.ask("a", Severity::High).await;
+    let mut others = Vec::new();
+    for n in 0..7 {
+        others.push(world.ask(&format!("other{n}"), Severity::High).await);
+    }
+    sleep(SECOND * 10).await;
+    world.sim.switch(|switches| switches.outage = None);
+    let back = Instant::now();
+    for other in others {
+        other.await.unwrap().unwrap();
+    }
+    assert!(back.elapsed() <= MINUTE, "{:?}", back.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_during_an_outage_does_not_speak_against_a_question() {
+    let script = vec![Answer::status(500), Answer::Found(Vec::new())];
+    let plan = Plan::new(1, Mix::ALL_FOUND).script("a", script);
+    let world = World::new(1, plan, |config, _| config.poison_after = MINUTE);
+    world.sim.switch(|switches| switches.outage = Some(Outage::Unavailable));
+    let mut pending = vec![world.ask("a", Severity::Low).await];
+    for n in 0..7 {
+        pending.push(world.ask(&format!("other{n}"), Severity::High).await);
+    }
+    sleep(MINUTE * 5).await;
+    world.sim.switch(|switches| switches.outage = None);
+    for pending in pending {
+        pending.await.unwrap().expect("no dead letter for one ordinary failure after an outage");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_question_that_can_not_be_asked_is_told_within_seconds() {
+    let world = World::all_found(1);
+    world.answer("before").await.unwrap();
+    world.sim.switch(|switches| switches.outage = Some(Outage::Refused));
+    let _waiting = world.ask("a", Severity::High).await;
+    sleep(SECOND * 10).await;
+    let report = world.health.report();
+    let words = report[0].condition.words().expect("it is told");
+    assert!(words.contains("connection refused"), "{words}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_poisonous_question_is_given_up_after_a_day_while_others_are_answered() {
     let world = scripted(vec![Answer::status(500)]);
     let poison = world.ask("a", Severity::High).await;

@@ -128,7 +128,7 @@ impl World {
     }
 }
 
-fn defaults(settings: &Settings) -> AccountConfig {
+pub(crate) fn defaults(settings: &Settings) -> AccountConfig {
     let origin = Url::parse("http://127.0.0.1").unwrap();
     AccountConfig {
         instance: "host".into(),

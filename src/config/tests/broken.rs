@@ -189,6 +189,11 @@ fn a_broken_file_is_told_with_its_line(#[case] added: &str, #[case] problem: &st
 #[case::common_tenant("tenant_id", "common", "\"common\" is no tenant; a daemon signs in to one tenant: write its id")]
 #[case::client_with_a_space("client_id", "a b", "\"a b\" holds a character that is none of A-Z a-z 0-9 . -")]
 #[case::no_limits("limits", "[]", "is empty; name the service's limits, or every call may be one too many")]
+#[case::two_limits_for_a_period(
+    "limits",
+    "100 per 1m, 200 per 60s",
+    "names two limits for the same period; leave the larger one out"
+)]
 #[case::limit_in_other_words(
     "limits",
     "100/1m",

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rand::RngExt as _;
+
 use super::{Account, access::Generation};
 use crate::{
     defender::{
@@ -25,6 +27,9 @@ pub(super) struct Called {
     pub(super) with: Generation,
     pub(super) took: Duration,
 }
+
+/// How much later than a slot is free it may be claimed for an alert below High, where others may claim it too.
+const CONTENTION_STEP: Duration = Duration::from_millis(200);
 
 /// What can be done now.
 enum Step {
@@ -76,8 +81,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
             }
         }
         let writer = self.last_entry.writer;
-        let high = self.budget.room(writer, Severity::High, true);
-        let other = self.budget.room(writer, Severity::Low, self.backlog.others_are_due());
+        let claimed = self.claims.len();
+        let high = self.budget.room(writer, Severity::High, true, claimed);
+        let other = self.budget.room(writer, Severity::Low, self.backlog.others_are_due(), claimed);
         let paced = now < self.paced_until;
         let may_go =
             |severity| if severity == Severity::High { high == Room::Now } else { other == Room::Now && !paced };
@@ -91,15 +97,18 @@ impl<J: Journal, T: Transport> Account<J, T> {
         Step::Claim(severity)
     }
 
-    fn wait_for_room(&self, now: BootTime, high: Room, other: Room) -> Step {
+    fn wait_for_room(&mut self, now: BootTime, high: Room, other: Room) -> Step {
         let others_wait = Severity::ALL[1..].iter().any(|severity| self.backlog.is_ready(*severity));
+        // Instances that wait for the same slot do not claim it at the same moment.
+        let step =
+            if self.budget.claimants() > 1 { CONTENTION_STEP.mul_f64(self.random.random()) } else { Duration::ZERO };
         let at = |room| match room {
             Room::Now => Some(now),
             Room::At(free) => Some(now + free.saturating_since(self.journal.now())),
             Room::AfterAnEntry => None,
         };
         let high = self.backlog.is_ready(Severity::High).then(|| at(high)).flatten();
-        let other = others_wait.then(|| at(other).map(|free| free.max(self.paced_until))).flatten();
+        let other = others_wait.then(|| at(other).map(|free| free.max(self.paced_until) + step)).flatten();
         high.into_iter().chain(other).min().map_or(Step::Idle, Step::Wait)
     }
 
@@ -126,10 +135,17 @@ impl<J: Journal, T: Transport> Account<J, T> {
 
     /// Applies one entry; a granted claim of ours becomes a call.
     pub(super) fn apply(&mut self, stamped: &Stamped) {
-        match self.budget.apply(stamped.at, &stamped.entry) {
+        let ruling = self.budget.apply(stamped.at, &stamped.entry);
+        let ours = stamped.entry.id.writer == self.last_entry.writer;
+        match (ruling, &stamped.entry.body) {
+            (Ruling::Granted(_), Body::Claim(claim)) if !ours => self.asked_elsewhere(&claim.alert),
+            (Ruling::Noted, Body::Answer(answer)) if !ours => self.answered_elsewhere(answer),
+            _ => {}
+        }
+        match ruling {
             Ruling::Granted(claim) => {
                 if let Some((id, expires)) = self.claims.remove(&claim) {
-                    self.call(Permit { claim, expires }, id);
+                    self.granted(Permit { claim, expires }, id);
                 }
             }
             Ruling::Refused(claim) => {
@@ -142,6 +158,17 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 tracing::error!(%claim, "the journal holds an answer to a claim that was refused: an instance of another version rules otherwise");
             }
         }
+    }
+
+    /// Makes the call, unless an answer came while the claim was on its way.
+    fn granted(&mut self, permit: Permit, id: AlertId) {
+        let lookup = self.lookups.get(&id).map(|lookup| &lookup.alert);
+        let fresh = lookup.and_then(|alert| self.answers.fresh(alert, self.clock.wall())).cloned();
+        let Some(outcome) = fresh else { return self.call(permit, id) };
+        let (claim, alert) = (permit.claim, id.clone());
+        self.append(Body::Answer(Answer { claim, alert, reached: Reached::Unused, status: None, outcome: None }));
+        self.reporting.metrics.answer_reused();
+        self.resolve(&id, &Ok(outcome));
     }
 
     fn call(&mut self, permit: Permit, id: AlertId) {

@@ -10,6 +10,7 @@ use crate::{
     domain::{
         alert::{Alert, AlertId},
         backlog::{Parked, Place},
+        journal::Answer,
         outcome::{Outcome, Rejection},
         retry::Pages,
         time::BootTime,
@@ -50,6 +51,11 @@ impl Lookup {
         &self.place
     }
 
+    /// The failures so far were the service's.
+    pub(super) fn forget_failures(&mut self) {
+        (self.failures, self.bad_responses, self.first_failed) = (0, 0, None);
+    }
+
     /// Forgets askers that are gone; whether nobody is left.
     fn is_abandoned(&mut self) -> bool {
         self.askers.retain(|asker| !asker.is_closed());
@@ -83,7 +89,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
             return;
         }
         let place = self.backlog.place(ask.alert.id.clone(), ask.alert.severity, ask.since);
-        self.backlog.queue(place.clone());
+        match self.elsewhere.get(&ask.alert.id).filter(|until| **until > self.clock.boot()) {
+            Some(until) => self.backlog.park(place.clone(), *until, Parked::Elsewhere),
+            None => self.backlog.queue(place.clone()),
+        }
         let lookup = Lookup {
             alert: ask.alert,
             place,
@@ -110,9 +119,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
         Some(place.id().clone())
     }
 
-    /// Puts a running lookup back into the backlog, to go as soon as its turn comes.
+    /// Puts a running lookup back into the backlog, to go as soon as its turn comes, or as nobody else asks the same.
     pub(super) fn requeue(&mut self, id: &AlertId) {
-        self.wait_again(id, None);
+        let elsewhere = self.elsewhere.get(id).filter(|until| **until > self.clock.boot());
+        self.wait_again(id, elsewhere.map(|until| (*until, Parked::Elsewhere)));
     }
 
     /// Puts a running lookup back into the backlog, to wait until `until` first.
@@ -153,6 +163,33 @@ impl<J: Journal, T: Transport> Account<J, T> {
             }
             !abandoned
         });
+    }
+
+    /// Another instance asks about this alert: its answer is waited for, as long as it may take.
+    pub(super) fn asked_elsewhere(&mut self, id: &AlertId) {
+        let until = self.clock.boot() + self.config.terms.lapse_after();
+        self.elsewhere.retain(|_, until| *until > self.clock.boot());
+        self.elsewhere.insert(id.clone(), until);
+        if let Some(lookup) = self.lookups.get(id).filter(|lookup| lookup.is_waiting()) {
+            self.backlog.remove(&lookup.place);
+            self.backlog.park(lookup.place.clone(), until, Parked::Elsewhere);
+        }
+    }
+
+    /// Another instance's question is over: its outcome is as good as one of our own, else it is our turn.
+    pub(super) fn answered_elsewhere(&mut self, answer: &Answer) {
+        self.elsewhere.remove(&answer.alert);
+        if let Some(outcome) = &answer.outcome {
+            self.answers.insert(answer.alert.clone(), outcome.clone());
+        }
+        let Some(lookup) = self.lookups.get(&answer.alert).filter(|lookup| lookup.is_waiting()) else { return };
+        if let Some(outcome) = self.answers.fresh(&lookup.alert, self.clock.wall()).cloned() {
+            self.backlog.remove(&lookup.place);
+            self.reporting.metrics.answer_reused();
+            self.resolve(&answer.alert, &Ok(outcome));
+        } else {
+            self.backlog.release_elsewhere(&lookup.place);
+        }
     }
 
     /// When the alert was created, as far as anything tells: its age decides about re-asks.

@@ -162,9 +162,13 @@ pub struct Account<J, T> {
     access: Access,
     /// Claims appended whose ruling is not known yet, and until when each is good.
     claims: HashMap<EntryId, (AlertId, BootTime)>,
+    /// Alerts that other instances ask about, and until when at most.
+    elsewhere: HashMap<AlertId, BootTime>,
     /// The last entry appended: as whom, and how many there were.
     last_entry: EntryId,
     instance: Arc<str>,
+    /// When its terms are to be declared again.
+    terms_due: BootTime,
     calls: JoinSet<Called>,
     /// What asked for the freeze that is in force.
     frozen_why: Option<String>,
@@ -197,6 +201,8 @@ impl<J: Journal, T: Transport> Account<J, T> {
             breaker: Breaker::default(),
             access: Access::default(),
             claims: HashMap::new(),
+            elsewhere: HashMap::new(),
+            terms_due: BootTime::default(),
             last_entry: EntryId { writer: WriterId(random.random()), number: 0 },
             instance: config.instance.clone(),
             calls: JoinSet::new(),
@@ -262,8 +268,12 @@ impl<J: Journal, T: Transport> Account<J, T> {
 
     /// Tells the journal what this account holds itself to, and goes on telling: terms are forgotten with their writer.
     fn declare_terms(&mut self) {
-        self.append(Body::Terms(self.config.terms.clone()));
-        self.replay();
+        let now = self.clock.boot();
+        if now >= self.terms_due {
+            self.terms_due = now + self.config.terms.memory() / 2;
+            self.append(Body::Terms(self.config.terms.clone()));
+            self.replay();
+        }
     }
 
     /// Appends an entry and returns its id.

@@ -29,7 +29,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             used,
             left,
         });
-        let next_slot_in = match self.budget.room(self.last_entry.writer, Severity::High, true) {
+        let next_slot_in = match self.budget.room(self.last_entry.writer, Severity::High, true, self.claims.len()) {
             Room::At(free) => Some(free.saturating_since(self.journal.now())),
             Room::Now | Room::AfterAnEntry => None,
         };
@@ -69,6 +69,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
             Condition::Starting("signing in".to_owned())
         } else if self.breaker.is_open() {
             Condition::Waiting(self.failing_words())
+        } else if self.breaker.is_suspicious() {
+            let last = self.breaker.last_failure().unwrap_or("no answer");
+            Condition::Degraded(format!("the last calls to the API failed ({last}); they are made again"))
         } else if self.budget.frozen_until().is_some() {
             Condition::Degraded(self.frozen_why.clone().unwrap_or_default())
         } else if self.access.lacks_role() {

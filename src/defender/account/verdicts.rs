@@ -99,7 +99,8 @@ impl<J: Journal, T: Transport> Account<J, T> {
     /// The service is there; what was asked with `accepted` it also accepts the token and the pace of.
     fn service_answers(&mut self, id: &AlertId, accepted: Option<Generation>) {
         if self.breaker.succeeded(id, self.clock.boot()) {
-            // What failed with the service need not wait for itself any longer.
+            // What failed with the service need not wait for itself any longer, nor does it speak against a question.
+            self.lookups.values_mut().for_each(|lookup| lookup.forget_failures());
             self.backlog.release_retries();
             self.report_condition(self.clock.boot());
         }
@@ -189,7 +190,8 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let (failures, bad_responses) = (lookup.failures, lookup.bad_responses);
         let since = *lookup.first_failed.get_or_insert(now);
         let failing_for = now.saturating_since(since);
-        if bad_responses >= self.config.bad_response_attempts && self.breaker.others_answered_since(id, since) {
+        let bad = failure.kind == FailureKind::BadResponse;
+        if bad && bad_responses >= self.config.bad_response_attempts && self.breaker.others_answered_since(id, since) {
             let detail = format!(
                 "the API answered {bad_responses} times with something that is no answer, last: {}",
                 failure.detail
@@ -206,6 +208,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
         }
         self.reporting.metrics.retried(failure.kind.into());
         tracing::debug!(alert_id = %id, failures, failure = %failure.detail, "a call failed and will be repeated");
+        if let Some(probe) = self.breaker.next_probe() {
+            // Behind the others: should it be this question alone that fails, the next probe is another's.
+            return self.park(id, probe + AFTER_THE_PROBE, Parked::Retry);
+        }
         let mut backoff = self.config.backoff;
         if !self.breaker.others_pass(id) {
             // Perhaps it is the service and not the question: then it must not take long to notice that it is back.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Budget, View, Window, Writer};
+use super::{Budget, Call, View, Window, Writer};
 use crate::domain::{
+    alert::AlertId,
     journal::{EntryId, WriterId},
     terms::Terms,
     time::JournalTime,
@@ -22,8 +23,8 @@ pub struct Checkpoint {
     pub views: Vec<DeclaredTerms>,
     /// For each limit of the terms in force: its period in place, and when its slots are free again.
     pub windows: Vec<Vec<(JournalTime, u32)>>,
-    /// Calls that are not answered, and when each is given up.
-    pub open: Vec<(EntryId, JournalTime)>,
+    /// Calls that are not answered: about which alert, and when each is given up.
+    pub open: Vec<(EntryId, AlertId, JournalTime)>,
     /// Claims that were refused, and until when they are remembered.
     pub refused: Vec<(EntryId, JournalTime)>,
 }
@@ -64,7 +65,7 @@ impl Budget {
             writers: self.writers.iter().map(known).collect(),
             views: self.views.iter().map(declared).collect(),
             windows: self.windows.iter().map(|window| window.points().collect()).collect(),
-            open: self.open.iter().map(|(id, lapse)| (*id, *lapse)).collect(),
+            open: self.open.iter().map(|(id, call)| (*id, call.alert.clone(), call.lapse)).collect(),
             refused: self.refused.iter().map(|(until, id)| (*id, *until)).collect(),
         }
     }
@@ -80,6 +81,8 @@ impl From<&Checkpoint> for Budget {
             let DeclaredTerms { writer, terms, superseded } = declared.clone();
             View { writer, terms, superseded }
         };
+        let call =
+            |(id, alert, lapse): &(EntryId, AlertId, JournalTime)| (*id, Call { alert: alert.clone(), lapse: *lapse });
         let views: Vec<View> = checkpoint.views.iter().map(view).collect();
         let terms = Terms::strictest(views.iter().map(|view| &view.terms));
         let limits = terms.iter().flat_map(|terms| terms.limits.iter().map(move |limit| (terms, limit)));
@@ -91,8 +94,8 @@ impl From<&Checkpoint> for Budget {
             writers: checkpoint.writers.iter().map(writer).collect(),
             views,
             windows,
-            open: checkpoint.open.iter().copied().collect(),
-            next_lapse: checkpoint.open.iter().map(|(_, lapse)| *lapse).min(),
+            open: checkpoint.open.iter().map(call).collect(),
+            next_lapse: checkpoint.open.iter().map(|(.., lapse)| *lapse).min(),
             refused: checkpoint.refused.iter().map(|(id, until)| (*until, *id)).collect::<BTreeSet<_>>(),
             frozen_until: checkpoint.frozen_until,
             paced: checkpoint.paced,

@@ -22,7 +22,7 @@ use super::{
     terms::{Pace, Terms},
     time::JournalTime,
 };
-use crate::domain::alert::Severity;
+use crate::domain::alert::{AlertId, Severity};
 
 /// What the journal's entry meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +63,8 @@ pub struct Budget {
     pace: Pace,
     /// One for each period of the terms.
     windows: Vec<Window>,
-    /// Granted and not yet answered, with the time at which each is given up.
-    open: BTreeMap<EntryId, JournalTime>,
+    /// Granted and not yet answered.
+    open: BTreeMap<EntryId, Call>,
     /// No open claim is given up before this.
     next_lapse: Option<JournalTime>,
     /// Claims that were refused lately.
@@ -73,6 +73,14 @@ pub struct Budget {
     /// When the calls granted below High are at the sustained pace again.
     paced: JournalTime,
     now: JournalTime,
+}
+
+/// A call that may be on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Call {
+    alert: AlertId,
+    /// When it is given up, answered or not.
+    lapse: JournalTime,
 }
 
 /// What is known of one writer.
@@ -119,11 +127,12 @@ impl Budget {
         self.now = self.now.max(at);
         if self.next_lapse.is_some_and(|lapse| lapse <= self.now) {
             let now = self.now;
-            let lapsed: Vec<_> = self.open.extract_if(.., |_, lapse| *lapse <= now).map(|(_, lapse)| lapse).collect();
+            let lapsed: Vec<_> =
+                self.open.extract_if(.., |_, call| call.lapse <= now).map(|(_, call)| call.lapse).collect();
             for lapse in lapsed {
                 self.hold_from(lapse);
             }
-            self.next_lapse = self.open.values().min().copied();
+            self.next_lapse = self.open.values().map(|call| call.lapse).min();
         }
         for window in &mut self.windows {
             window.free_until(self.now);
@@ -131,21 +140,22 @@ impl Budget {
         self.end_views();
     }
 
-    /// When a claim of `writer` could be granted, as of the last time applied; `reserved` as in [`Claim`].
-    pub fn room(&self, writer: WriterId, severity: Severity, reserved: bool) -> Room {
+    /// When a claim of `writer` could be granted, as of the last time applied; `reserved` as in [`Claim`]. `claimed`: how
+    /// many claims of the writer are on their way into the journal.
+    pub fn room(&self, writer: WriterId, severity: Severity, reserved: bool, claimed: usize) -> Room {
         let Some(terms) = &self.terms else { return Room::AfterAnEntry };
         if !self.views.iter().any(|view| view.writer == writer && view.superseded.is_none()) {
             return Room::AfterAnEntry;
         }
         let mut earliest = self.now.max(self.frozen_until);
         if severity != Severity::High {
-            earliest = earliest.max(self.next_turn());
+            earliest = earliest.max(self.next_turn(claimed));
             if !reserved {
                 earliest = earliest.max(self.highs_of_others(writer));
             }
         }
         let bound = if reserved { terms.effective_in_flight() } else { terms.minor_in_flight() };
-        let open = self.open_slots();
+        let open = self.open_slots().saturating_add(u32::try_from(claimed).unwrap_or(u32::MAX));
         if open >= bound {
             return Room::AfterAnEntry;
         }
@@ -161,6 +171,11 @@ impl Budget {
     /// The terms in force. `None` before any were declared.
     pub fn terms(&self) -> Option<&Terms> {
         self.terms.as_ref()
+    }
+
+    /// How many writers there are whose claims may be granted.
+    pub fn claimants(&self) -> usize {
+        self.views.iter().filter(|view| view.superseded.is_none()).count()
     }
 
     /// Calls granted and not yet answered.
@@ -247,7 +262,9 @@ impl Budget {
         if let Some(writer) = self.writers.get_mut(&id.writer) {
             writer.highs_until = if claim.highs_wait { self.now + ttl } else { JournalTime::default() };
         }
-        let granted = self.room(id.writer, claim.severity, claim.reserved) == Room::Now;
+        // One question once: who comes second is told the first's answer.
+        let asked = self.open.values().any(|call| call.alert == claim.alert);
+        let granted = !asked && self.room(id.writer, claim.severity, claim.reserved, 0) == Room::Now;
         let Some(terms) = self.terms.as_ref().filter(|_| granted) else {
             self.refuse(id);
             return Ruling::Refused(id);
@@ -256,7 +273,7 @@ impl Budget {
             self.paced = self.paced.max(self.now) + self.pace.every;
         }
         let lapse = self.now + terms.lapse_after();
-        self.open.insert(id, lapse);
+        self.open.insert(id, Call { alert: claim.alert.clone(), lapse });
         self.next_lapse = Some(self.next_lapse.map_or(lapse, |next| next.min(lapse)));
         Ruling::Granted(id)
     }
@@ -271,7 +288,7 @@ impl Budget {
     }
 
     fn answer(&mut self, answer: &Answer) -> Ruling {
-        let lapse = self.open.remove(&answer.claim);
+        let lapse = self.open.remove(&answer.claim).map(|call| call.lapse);
         match (answer.reached, lapse) {
             // Also for a claim that was given up already: it was counted after all, and now at the latest.
             (Reached::Complete, _) => self.hold_from(self.now),
@@ -292,10 +309,12 @@ impl Budget {
         u32::try_from(self.open.len()).unwrap_or(u32::MAX)
     }
 
-    /// When a call below High is within its burst again.
-    fn next_turn(&self) -> JournalTime {
+    /// When a call below High is within its burst again, once `claimed` more have had their turn.
+    fn next_turn(&self, claimed: usize) -> JournalTime {
         let ahead = self.pace.every * self.pace.burst.saturating_sub(1);
-        JournalTime::from_origin(self.paced.since_origin().saturating_sub(ahead))
+        let claimed = self.pace.every * u32::try_from(claimed).unwrap_or(u32::MAX);
+        let paced = if claimed.is_zero() { self.paced } else { self.paced.max(self.now) + claimed };
+        JournalTime::from_origin(paced.since_origin().saturating_sub(ahead))
     }
 
     /// Until when High alerts of writers other than this one wait.

@@ -128,7 +128,7 @@ struct CheckpointDocument {
     writers: Vec<(String, u64, u64, u64)>,
     views: Vec<(String, TermsDocument, Option<u64>)>,
     windows: Vec<Vec<(u64, u32)>>,
-    open: Vec<(String, u64, u64)>,
+    open: Vec<(String, u64, String, u64)>,
     refused: Vec<(String, u64, u64)>,
 }
 
@@ -239,6 +239,9 @@ impl From<&Checkpoint> for CheckpointDocument {
             |known: &KnownWriter| (known.writer.to_string(), known.last, point(known.seen), point(known.highs_until));
         let view = |view: &DeclaredTerms| (view.writer.to_string(), (&view.terms).into(), view.superseded.map(point));
         let entry = |(id, time): &(EntryId, JournalTime)| (id.writer.to_string(), id.number, point(*time));
+        let call = |(id, alert, lapse): &(EntryId, AlertId, JournalTime)| {
+            (id.writer.to_string(), id.number, alert.to_string(), point(*lapse))
+        };
         let window = |points: &Vec<(JournalTime, u32)>| points.iter().map(|(free, n)| (point(*free), *n)).collect();
         Self {
             offset: checkpoint.offset,
@@ -248,7 +251,7 @@ impl From<&Checkpoint> for CheckpointDocument {
             writers: checkpoint.writers.iter().map(writer).collect(),
             views: checkpoint.views.iter().map(view).collect(),
             windows: checkpoint.windows.iter().map(window).collect(),
-            open: checkpoint.open.iter().map(entry).collect(),
+            open: checkpoint.open.iter().map(call).collect(),
             refused: checkpoint.refused.iter().map(entry).collect(),
         }
     }
@@ -267,6 +270,9 @@ impl TryFrom<CheckpointDocument> for Checkpoint {
             Ok(DeclaredTerms { writer, terms, superseded: superseded.map(time) })
         };
         let entry = |(name, number, at): (String, u64, u64)| Ok((entry_id(&name, number)?, time(at)));
+        let call = |(name, number, alert, lapse): (String, u64, String, u64)| {
+            Ok((entry_id(&name, number)?, alert_id(&alert)?, time(lapse)))
+        };
         let window = |points: Vec<(u64, u32)>| points.into_iter().map(|(free, slots)| (time(free), slots)).collect();
         Ok(Self {
             offset: document.offset,
@@ -276,7 +282,7 @@ impl TryFrom<CheckpointDocument> for Checkpoint {
             writers: document.writers.into_iter().map(known).collect::<Result<_, Self::Error>>()?,
             views: document.views.into_iter().map(view).collect::<Result<_, Self::Error>>()?,
             windows: document.windows.into_iter().map(window).collect(),
-            open: document.open.into_iter().map(entry).collect::<Result<_, Self::Error>>()?,
+            open: document.open.into_iter().map(call).collect::<Result<_, Self::Error>>()?,
             refused: document.refused.into_iter().map(entry).collect::<Result<_, Self::Error>>()?,
         })
     }
