@@ -13,6 +13,9 @@ use rdkafka::{
 /// How many writes may wait in the producer at once; also the least room the channel for acknowledgements needs.
 pub const MAX_UNACKNOWLEDGED: usize = 20_000;
 
+/// How many entries of the journal may wait to be acknowledged at once.
+pub(super) const MAX_UNACKNOWLEDGED_ENTRIES: usize = 2_000;
+
 /// librdkafka's own default of the session timeout.
 const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(45);
 
@@ -64,6 +67,41 @@ const PRODUCER_OWNED: &[(&str, &str)] = &[
     ("message.timeout.ms", "0"),
     ("delivery.report.only.error", "false"),
 ];
+
+/// One partition with small entries; memory is bounded to about 2 MiB. A failed fetch is tried again soon.
+const JOURNAL_READER_DEFAULTS: &[(&str, &str)] = &[
+    ("queued.max.messages.kbytes", "1024"),
+    ("queued.min.messages", "2000"),
+    ("fetch.max.bytes", "1048576"),
+    ("max.partition.fetch.bytes", "262144"),
+    ("fetch.queue.backoff.ms", "2"),
+    ("fetch.error.backoff.ms", "100"),
+    // A broker answers as soon as there is an entry; it waits this long only where there is none.
+    ("fetch.wait.max.ms", "10"),
+];
+
+/// A position that is gone is an error, never a silent jump to another. Nothing transactional is written to the journal,
+/// and a transaction that hangs must not hide it.
+const JOURNAL_READER_OWNED: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("enable.partition.eof", "true"),
+    ("auto.offset.reset", "error"),
+    ("isolation.level", "read_uncommitted"),
+    // The user's tuning is for alerts.
+    ("fetch.min.bytes", "1"),
+];
+
+const JOURNAL_WRITER_DEFAULTS: &[(&str, &str)] = &[
+    ("batch.size", "65536"),
+    ("queue.buffering.max.kbytes", "16384"),
+    // The topic decides what is too large.
+    ("message.max.bytes", "8388608"),
+];
+
+/// `message.timeout.ms` is set beside these: an entry that comes late is worth nothing.
+const JOURNAL_WRITER_OWNED: &[(&str, &str)] =
+    &[("enable.idempotence", "true"), ("acks", "all"), ("linger.ms", "0"), ("delivery.report.only.error", "false")];
 
 const COMMON_DEFAULTS: &[(&str, &str)] = &[
     ("statistics.interval.ms", "5000"),
@@ -141,6 +179,24 @@ impl KafkaConfig {
     pub(super) fn producer(&self) -> ClientConfig {
         let mut config = self.layered(PRODUCER_DEFAULTS, PRODUCER_OWNED);
         config.set("queue.buffering.max.messages", MAX_UNACKNOWLEDGED.to_string());
+        config
+    }
+
+    /// Reads one partition of the journal by itself: it joins no group and commits nothing. librdkafka wants a group's
+    /// name all the same; the daemon's own needs no further right.
+    pub(super) fn journal_reader(&self) -> ClientConfig {
+        let mut config = self.layered(JOURNAL_READER_DEFAULTS, JOURNAL_READER_OWNED);
+        config.set("group.id", &self.group_id);
+        config
+    }
+
+    /// `give_up_after`: so long an entry is tried to be appended.
+    pub(super) fn journal_writer(&self, give_up_after: Duration) -> ClientConfig {
+        let mut config = self.layered(JOURNAL_WRITER_DEFAULTS, JOURNAL_WRITER_OWNED);
+        // The same setting by its other name, and who wins is not defined.
+        config.remove("delivery.timeout.ms");
+        config.set("message.timeout.ms", give_up_after.as_millis().max(1).to_string());
+        config.set("queue.buffering.max.messages", MAX_UNACKNOWLEDGED_ENTRIES.to_string());
         config
     }
 
@@ -250,6 +306,16 @@ mod tests {
     fn owned_settings_win_over_the_users_and_the_users_over_the_defaults() {
         let config = config(&[("acks", "1"), ("linger.ms", "50")]).producer();
         assert_eq!((config.get("acks"), config.get("linger.ms")), (Some("all"), Some("50")));
+    }
+
+    #[test]
+    fn what_is_tuned_for_alerts_does_not_slow_the_journal_and_its_timeout_is_its_own() {
+        let tuned = [("linger.ms", "500"), ("fetch.min.bytes", "100000"), ("delivery.timeout.ms", "600000")];
+        let config = config(&tuned);
+        let (reader, writer) = (config.journal_reader(), config.journal_writer(Duration::from_secs(10)));
+        assert_eq!((writer.get("linger.ms"), reader.get("fetch.min.bytes")), (Some("0"), Some("1")));
+        assert_eq!((writer.get("message.timeout.ms"), writer.get("delivery.timeout.ms")), (Some("10000"), None));
+        assert!(reader.create_native_config().is_ok() && writer.create_native_config().is_ok());
     }
 
     #[rstest]
