@@ -179,7 +179,7 @@ impl Link {
                     next = message.offset() + 1;
                     visit(&message, self.is_ours(&message));
                 }
-                Some(Ok(_)) | Some(Err(KafkaError::PartitionEOF(_))) => break,
+                Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => break,
                 Some(Err(error)) => {
                     if let Some(code) = error.rdkafka_error_code().filter(|code| is_of_partition(*code)) {
                         return Err(self.unanswered(code));

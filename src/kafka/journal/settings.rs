@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    const HOUR_AND_MARGIN: Demands = Demands { retention: Duration::from_secs(3_900), assume_settings: false };
+    const HOUR_AND_MARGIN: Demands = Demands { retention: Duration::from_mins(65), assume_settings: false };
 
     fn facts(changed: &[(&str, &str)]) -> TopicFacts {
         let good = [

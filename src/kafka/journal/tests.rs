@@ -32,7 +32,7 @@ impl Broker {
             client_id: "test".into(),
         };
         let place = LogPlace { topic: "journal".into(), key: key.into() };
-        let demands = Demands { retention: Duration::from_secs(3_900), assume_settings: true };
+        let demands = Demands { retention: Duration::from_mins(65), assume_settings: true };
         let (log, events) = JournalLog::open(&config, &place, start, demands, GIVE_UP_AFTER).unwrap();
         Log { log, events }
     }
@@ -216,7 +216,7 @@ async fn a_replay_begins_at_the_newest_checkpoint_of_the_key() {
 async fn a_replay_begins_at_the_beginning_where_no_checkpoint_is_old_enough() {
     let broker = journal_of("t/c", &["a", "checkpoint", "b"]).await;
     let is_it = |payload: &[u8]| payload == b"checkpoint";
-    let mut log = broker.open("t/c", Start::Checkpoint(Checkpoint { is_it, older_by: Duration::from_secs(900) }));
+    let mut log = broker.open("t/c", Start::Checkpoint(Checkpoint { is_it, older_by: Duration::from_mins(15) }));
     let from = log.reading().await;
     assert_eq!((from.offset, from.found), (0, false));
     assert_eq!(log.entries(3).await.len(), 3);
@@ -294,8 +294,8 @@ async fn a_log_that_ends_before_what_was_read_is_not_read_until_the_owner_says_f
     let broker = journal_of("t/c", &["a"]).await;
     // As an instance that has read up to 10 of the journal before this one.
     let mut log = broker.open("t/c", Start::Offset(10));
-    let broken = log.broken().await;
-    assert!(matches!(&broken, Break::Recreated(words) if words.contains("ends at 1")), "{broken:?}");
+    let told = log.broken().await;
+    assert!(matches!(&told, Break::Recreated(words) if words.contains("ends at 1")), "{told:?}");
     log.log.read_from(Start::Beginning);
     assert_eq!(log.reading().await.offset, 0);
     assert_eq!(log.entries(1).await, numbered(&[(0, "a")]));
