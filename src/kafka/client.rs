@@ -90,6 +90,8 @@ const JOURNAL_READER_OWNED: &[(&str, &str)] = &[
     ("isolation.level", "read_uncommitted"),
     // The user's tuning is for alerts.
     ("fetch.min.bytes", "1"),
+    // By default a topic that is gone is not told while its client is younger than 30 s, and read on if it comes back.
+    ("topic.metadata.propagation.max.ms", "1"),
 ];
 
 const JOURNAL_WRITER_DEFAULTS: &[(&str, &str)] = &[

@@ -13,14 +13,14 @@ use tokio::sync::{Notify, mpsc, watch as latest};
 use super::{
     Break, LogEntry, LogEvent, ReadingFrom, Start,
     link::{Link, Unanswered, is_of_partition, stamp},
-    place::{self, Fingerprint, Mark},
+    place::{self, Ends, Fingerprint, Mark},
     writer::Partition,
 };
 
 /// Idle polls between two tries in a gap: 1 s. Counted, not measured: nothing here depends on the exact time.
 const RETRY_POLLS: u32 = 20;
 
-/// Idle polls after which a silent log is asked whether it is still there: 10 s.
+/// Idle polls after which it is looked whether the log is still the same: 10 s without an entry.
 const LOOK_POLLS: u32 = 200;
 
 pub(super) struct Reader {
@@ -68,7 +68,9 @@ struct Progress {
     next: i64,
     /// The newest entry read, whoever's it is.
     last: Option<Mark>,
-    /// What must be met once more, after a gap, before anything else counts.
+    /// The newest entry when it was last looked whether the log is still the same.
+    witness: Option<Mark>,
+    /// What must be met once more before anything else counts.
     unverified: Option<Mark>,
     /// Where the log ended when reading was taken up; `None` once that is reached.
     goal: Option<i64>,
@@ -110,7 +112,7 @@ impl Reader {
             }
         };
         loop {
-            let Err(interruption) = self.take_up(&mut progress).and_then(|()| self.follow(&mut progress));
+            let Err(interruption) = self.connect(&mut progress).and_then(|()| self.follow(&mut progress));
             match interruption {
                 Gap(words) => self.pause(words)?,
                 other => return Err(other),
@@ -135,21 +137,30 @@ impl Reader {
             }
         };
         self.tell(LogEvent::Reading(ReadingFrom { offset, end: ends.end, first: ends.first, found }))?;
-        Ok(Progress { partition, next: offset, last: None, unverified: None, goal: None })
+        Ok(Progress { partition, next: offset, last: None, witness: None, unverified: None, goal: None })
     }
 
-    /// Makes sure that the log goes on where it was read to, and begins to fetch.
-    fn take_up(&mut self, progress: &mut Progress) -> Result<(), Interruption> {
-        let ends = self.look(progress)?;
-        progress.goal = Some(ends.end);
-        // An entry that was removed for its age can't be compared.
-        progress.unverified = progress.last.filter(|mark| mark.offset >= ends.first);
-        let from = progress.unverified.map_or(progress.next, |mark| mark.offset);
-        self.link.fetch_from(progress.partition, from)?;
+    /// Begins to fetch, first or after a gap.
+    fn connect(&mut self, progress: &mut Progress) -> Result<(), Interruption> {
+        // Nothing newer is believed before the last entry was met again.
+        progress.witness = progress.last;
+        progress.goal = Some(self.prove(progress)?.end);
         self.link.relieve();
         self.partition.set(progress.partition);
         self.connected.notify_one();
         Ok(())
+    }
+
+    /// Fetches on, but from an entry that was read before: it must be there still. librdkafka reads on where it was in a
+    /// topic that was created anew, if that happened quickly and the new one is longer, and tells nobody.
+    fn prove(&mut self, progress: &mut Progress) -> Result<Ends, Interruption> {
+        let ends = self.look(progress)?;
+        // An entry that was removed for its age can't be compared.
+        progress.unverified = progress.witness.filter(|mark| mark.offset >= ends.first);
+        let from = progress.unverified.map_or(progress.next, |mark| mark.offset);
+        self.link.fetch_from(progress.partition, from)?;
+        progress.witness = progress.last;
+        Ok(ends)
     }
 
     fn follow(&mut self, progress: &mut Progress) -> Result<Infallible, Interruption> {
@@ -161,35 +172,27 @@ impl Reader {
             }
             match self.link.poll() {
                 Some(Ok(message)) => {
-                    idle = 0;
                     let mark = mark(&message);
                     let entry = self.link.is_ours(&message).then(|| entry(&message));
                     drop(message);
                     self.working()?;
                     self.advance(progress, mark, entry)?;
                 }
-                // Below the goal it means only that a new leader does not know yet which entries are safe.
-                Some(Err(KafkaError::PartitionEOF(_))) => {
-                    self.working()?;
-                    if let Some(last) = progress.unverified {
-                        last.hold(self.link.topic(), None)?;
-                    }
-                    self.check_goal(progress)?;
-                }
+                Some(Err(KafkaError::PartitionEOF(_))) => self.meet_end(progress)?,
                 Some(Err(error)) => self.heed(progress, &error)?,
                 None => idle += 1,
             }
             if idle >= LOOK_POLLS {
                 idle = 0;
-                self.look(progress)?;
+                self.prove(progress)?;
             }
         }
     }
 
-    /// Hands an entry over, once the last one before a gap was met again.
+    /// Hands an entry over, unless it was before.
     fn advance(&self, progress: &mut Progress, mark: Mark, entry: Option<LogEntry>) -> Result<(), Interruption> {
         if let Some(last) = progress.unverified.take() {
-            last.hold(self.link.topic(), Some(mark))?;
+            last.hold(self.link.topic(), mark)?;
         } else if mark.offset >= progress.next {
             progress.next = mark.offset + 1;
             progress.last = Some(mark);
@@ -200,7 +203,23 @@ impl Reader {
         self.check_goal(progress)
     }
 
+    /// Before an entry that must be there it means only that a new leader does not know yet which entries are safe: that
+    /// the log goes on beyond was asked before.
+    fn meet_end(&mut self, progress: &mut Progress) -> Result<(), Interruption> {
+        if progress.unverified.is_some() {
+            let topic = self.link.topic();
+            return Err(Gap(format!(
+                "the journal {topic} does not give its newest entries yet; it is tried again by itself"
+            )));
+        }
+        self.working()?;
+        self.check_goal(progress)
+    }
+
     fn check_goal(&self, progress: &mut Progress) -> Result<(), Interruption> {
+        if progress.unverified.is_some() {
+            return Ok(());
+        }
         match progress.goal.take_if(|goal| *goal <= progress.next) {
             Some(end) => self.tell(LogEvent::CaughtUp { end }),
             None => Ok(()),
@@ -215,7 +234,7 @@ impl Reader {
     }
 
     /// Asks whether the log goes on where it was read to.
-    fn look(&mut self, progress: &Progress) -> Result<place::Ends, Interruption> {
+    fn look(&mut self, progress: &Progress) -> Result<Ends, Interruption> {
         let placed = self.link.placed()?;
         if placed.partition != progress.partition {
             return Err(Broken(place::moved(
