@@ -76,8 +76,9 @@ const JOURNAL_READER_DEFAULTS: &[(&str, &str)] = &[
     ("max.partition.fetch.bytes", "262144"),
     ("fetch.queue.backoff.ms", "2"),
     ("fetch.error.backoff.ms", "100"),
-    // A broker answers as soon as there is an entry; it waits this long only where there is none.
-    ("fetch.wait.max.ms", "10"),
+    // A broker answers as soon as there is an entry. It waits this long where there is none, and then a change of place
+    // waits too.
+    ("fetch.wait.max.ms", "50"),
 ];
 
 /// A position that is gone is an error, never a silent jump to another. Nothing transactional is written to the journal,
