@@ -125,6 +125,14 @@ const OWNED_ELSEWHERE: &[(&str, &str)] = &[
     ("transactional.id", "it follows from the group and the instance's name"),
 ];
 
+/// Other names of settings that the daemon owns. Set by both, librdkafka takes whichever comes last.
+const OTHER_NAMES: &[(&str, &str)] =
+    &[("delivery.timeout.ms", "message.timeout.ms"), ("request.required.acks", "acks")];
+
+fn first_name(key: &str) -> &str {
+    OTHER_NAMES.iter().find(|(other, _)| *other == key).map_or(key, |(_, first)| first)
+}
+
 /// How to reach the brokers, and as whom.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KafkaConfig {
@@ -196,8 +204,6 @@ impl KafkaConfig {
     /// `give_up_after`: so long an entry is tried to be appended.
     pub(super) fn journal_writer(&self, give_up_after: Duration) -> ClientConfig {
         let mut config = self.layered(JOURNAL_WRITER_DEFAULTS, JOURNAL_WRITER_OWNED);
-        // The same setting by its other name, and who wins is not defined.
-        config.remove("delivery.timeout.ms");
         config.set("message.timeout.ms", give_up_after.as_millis().max(1).to_string());
         config.set("queue.buffering.max.messages", MAX_UNACKNOWLEDGED_ENTRIES.to_string());
         config
@@ -220,7 +226,7 @@ impl KafkaConfig {
             config.set("ssl.ca.location", "probe");
         }
         for (key, value) in &self.properties {
-            config.set(key, value);
+            config.set(first_name(key), value);
         }
         for (key, value) in owned {
             config.set(*key, *value);
@@ -249,7 +255,7 @@ pub fn property_problem(key: &str, value: &str) -> Option<String> {
     if let Some((_, instead)) = OWNED_ELSEWHERE.iter().find(|(name, _)| *name == key) {
         return Some(format!("it can't be set here; {instead}"));
     }
-    if let Some((_, fixed)) = CONSUMER_OWNED.iter().chain(PRODUCER_OWNED).find(|(name, _)| *name == key) {
+    if let Some((_, fixed)) = CONSUMER_OWNED.iter().chain(PRODUCER_OWNED).find(|(name, _)| *name == first_name(key)) {
         let problem = || format!("it must stay {fixed}, else alerts could get lost or doubled; remove the line");
         return (value != *fixed).then(problem);
     }
@@ -293,12 +299,14 @@ mod tests {
     #[case::elsewhere("group.id", "other")]
     #[case::owned("enable.auto.commit", "true")]
     #[case::owned_by_the_producer("acks", "1")]
+    #[case::owned_by_another_name("delivery.timeout.ms", "1000")]
     fn properties_that_cannot_work_are_refused(#[case] key: &str, #[case] value: &str) {
         assert!(property_problem(key, value).is_some());
     }
 
     #[rstest]
     #[case::same_as_owned("acks", "all")]
+    #[case::same_by_another_name("request.required.acks", "all")]
     #[case::security("security.protocol", "SASL_SSL")]
     #[case::tuning("linger.ms", "50")]
     fn properties_that_work_are_accepted(#[case] key: &str, #[case] value: &str) {
