@@ -1,7 +1,7 @@
 //! The reader's thread: finds the place to begin, hands entries over, and sees to it that after a gap the log is still the
 //! one that was read.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
 use rdkafka::{
     Timestamp,
@@ -68,10 +68,10 @@ struct Progress {
     next: i64,
     /// The newest entry read, whoever's it is.
     last: Option<Mark>,
-    /// The newest entry when it was last looked whether the log is still the same.
+    /// The newest entry when the log was last seen to be still the same.
     witness: Option<Mark>,
-    /// What must be met once more before anything else counts.
-    unverified: Option<Mark>,
+    /// What must be met once more, in this order, before anything else counts.
+    unverified: VecDeque<Mark>,
     /// Where the log ended when reading was taken up; `None` once that is reached.
     goal: Option<i64>,
 }
@@ -124,6 +124,7 @@ impl Reader {
     fn begin(&mut self, start: Start) -> Result<Progress, Interruption> {
         let partition = self.link.placed()?.partition;
         let ends = self.link.ends(partition)?;
+        self.link.relieve();
         let (offset, found) = match start {
             Start::Beginning => (ends.first, true),
             Start::Offset(offset) => {
@@ -137,13 +138,11 @@ impl Reader {
             }
         };
         self.tell(LogEvent::Reading(ReadingFrom { offset, end: ends.end, first: ends.first, found }))?;
-        Ok(Progress { partition, next: offset, last: None, witness: None, unverified: None, goal: None })
+        Ok(Progress { partition, next: offset, last: None, witness: None, unverified: VecDeque::new(), goal: None })
     }
 
     /// Begins to fetch, first or after a gap.
     fn connect(&mut self, progress: &mut Progress) -> Result<(), Interruption> {
-        // Nothing newer is believed before the last entry was met again.
-        progress.witness = progress.last;
         progress.goal = Some(self.prove(progress)?.end);
         self.link.relieve();
         self.partition.set(progress.partition);
@@ -151,15 +150,17 @@ impl Reader {
         Ok(())
     }
 
-    /// Fetches on, but from an entry that was read before: it must be there still. librdkafka reads on where it was in a
-    /// topic that was created anew, if that happened quickly and the new one is longer, and tells nobody.
+    /// Fetches on, but from an entry that was read a while ago: it must be there still, and the last one too. librdkafka
+    /// reads on where it was in a topic that was created anew, if that happened quickly and the new one is longer, and tells
+    /// nobody.
     fn prove(&mut self, progress: &mut Progress) -> Result<Ends, Interruption> {
         let ends = self.look(progress)?;
+        let marks = [progress.witness, progress.last].into_iter().flatten();
         // An entry that was removed for its age can't be compared.
-        progress.unverified = progress.witness.filter(|mark| mark.offset >= ends.first);
-        let from = progress.unverified.map_or(progress.next, |mark| mark.offset);
+        progress.unverified = marks.filter(|mark| mark.offset >= ends.first).collect();
+        progress.unverified.make_contiguous().sort_by_key(|mark| mark.offset);
+        let from = progress.unverified.front().map_or(progress.next, |mark| mark.offset);
         self.link.fetch_from(progress.partition, from)?;
-        progress.witness = progress.last;
         Ok(ends)
     }
 
@@ -191,22 +192,27 @@ impl Reader {
 
     /// Hands an entry over, unless it was before.
     fn advance(&self, progress: &mut Progress, mark: Mark, entry: Option<LogEntry>) -> Result<(), Interruption> {
-        if let Some(last) = progress.unverified.take() {
-            last.hold(self.link.topic(), mark)?;
-        } else if mark.offset >= progress.next {
+        while let Some(known) = progress.unverified.front().copied().filter(|known| known.offset <= mark.offset) {
+            known.hold(self.link.topic(), mark)?;
+            progress.unverified.pop_front();
+            if progress.unverified.is_empty() {
+                progress.witness = progress.last;
+            }
+        }
+        if mark.offset >= progress.next {
             progress.next = mark.offset + 1;
             progress.last = Some(mark);
             if let Some(entry) = entry {
                 self.tell(LogEvent::Entry(entry))?;
             }
         }
-        self.check_goal(progress)
+        if progress.unverified.is_empty() { self.check_goal(progress) } else { Ok(()) }
     }
 
     /// Before an entry that must be there it means only that a new leader does not know yet which entries are safe: that
     /// the log goes on beyond was asked before.
     fn meet_end(&mut self, progress: &mut Progress) -> Result<(), Interruption> {
-        if progress.unverified.is_some() {
+        if !progress.unverified.is_empty() {
             let topic = self.link.topic();
             return Err(Gap(format!(
                 "the journal {topic} does not give its newest entries yet; it is tried again by itself"
@@ -217,9 +223,6 @@ impl Reader {
     }
 
     fn check_goal(&self, progress: &mut Progress) -> Result<(), Interruption> {
-        if progress.unverified.is_some() {
-            return Ok(());
-        }
         match progress.goal.take_if(|goal| *goal <= progress.next) {
             Some(end) => self.tell(LogEvent::CaughtUp { end }),
             None => Ok(()),

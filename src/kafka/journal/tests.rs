@@ -223,6 +223,18 @@ async fn a_replay_begins_at_the_beginning_where_no_checkpoint_is_old_enough() {
 }
 
 #[tokio::test]
+async fn a_replay_begins_once_a_broker_answers() {
+    let broker = journal_of("t/c", &["a", "checkpoint", "b"]).await;
+    broker.0.broker_down(1).unwrap();
+    let is_it = |payload: &[u8]| payload == b"checkpoint";
+    let mut log = broker.open("t/c", Start::Checkpoint(Checkpoint { is_it, older_by: Duration::ZERO }));
+    log.trouble().await;
+    broker.0.broker_up(1).unwrap();
+    assert_eq!(log.reading().await.offset, 1);
+    assert_eq!(log.entries(2).await, numbered(&[(1, "checkpoint"), (2, "b")]));
+}
+
+#[tokio::test]
 async fn an_append_while_the_broker_is_away_fails_in_words_and_may_appear_and_reading_goes_on_afterwards() {
     let broker = journal_of("t/c", &["a"]).await;
     let mut log = broker.open("t/c", Start::Beginning);
