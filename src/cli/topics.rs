@@ -77,7 +77,12 @@ async fn show(config: &KafkaConfig, topics: &[ConfiguredTopic], printer: &mut Pr
             printer.say(&format!("{}: {remark}", report.topic.name));
         }
     }
-    if reports.iter().any(|report| matches!(report.state, TopicState::Refused(_))) {
+    let unusable = |report: &TopicReport| match &report.state {
+        TopicState::Missing => false,
+        TopicState::Refused(_) => true,
+        TopicState::Present(facts) => !facts.refusals.is_empty(),
+    };
+    if reports.iter().any(unusable) {
         return Ok(Exit::Config);
     }
     if reports.iter().any(TopicReport::is_missing) {
@@ -123,11 +128,11 @@ fn exit_of(error: &ClusterError) -> Exit {
     }
 }
 
-fn remarks(report: &TopicReport) -> &[String] {
+fn remarks(report: &TopicReport) -> Vec<&str> {
     match &report.state {
-        TopicState::Missing => &[],
-        TopicState::Refused(words) => std::slice::from_ref(words),
-        TopicState::Present(facts) => &facts.warnings,
+        TopicState::Missing => Vec::new(),
+        TopicState::Refused(words) => vec![words],
+        TopicState::Present(facts) => facts.refusals.iter().chain(&facts.warnings).map(String::as_str).collect(),
     }
 }
 
@@ -214,7 +219,7 @@ mod tests {
     fn a_missing_topic_has_a_row_without_values() {
         let topic = |role, name: &str| ConfiguredTopic { role, name: name.into() };
         let settings = vec![("cleanup.policy".to_owned(), "delete".to_owned())];
-        let facts = TopicFacts { partitions: 6, replicas: 3, settings, warnings: Vec::new() };
+        let facts = TopicFacts { partitions: 6, replicas: 3, settings, ..TopicFacts::default() };
         let reports = [
             TopicReport { topic: topic(TopicRole::Input, "in"), state: TopicState::Present(facts) },
             TopicReport { topic: topic(TopicRole::DeadLetters, "dead"), state: TopicState::Missing },

@@ -13,6 +13,9 @@ use rdkafka::{
 /// How many writes may wait in the producer at once; also the least room the channel for acknowledgements needs.
 pub const MAX_UNACKNOWLEDGED: usize = 20_000;
 
+/// How many entries of the journal may wait to be acknowledged at once.
+pub(super) const MAX_UNACKNOWLEDGED_ENTRIES: usize = 2_000;
+
 /// librdkafka's own default of the session timeout.
 const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(45);
 
@@ -65,6 +68,44 @@ const PRODUCER_OWNED: &[(&str, &str)] = &[
     ("delivery.report.only.error", "false"),
 ];
 
+/// One partition with small entries; memory is bounded to about 2 MiB. A failed fetch is tried again soon.
+const JOURNAL_READER_DEFAULTS: &[(&str, &str)] = &[
+    ("queued.max.messages.kbytes", "1024"),
+    ("queued.min.messages", "2000"),
+    ("fetch.max.bytes", "1048576"),
+    ("max.partition.fetch.bytes", "262144"),
+    ("fetch.queue.backoff.ms", "2"),
+    ("fetch.error.backoff.ms", "100"),
+    // A broker answers as soon as there is an entry. It waits this long where there is none, and then a change of place
+    // waits too.
+    ("fetch.wait.max.ms", "50"),
+];
+
+/// A position that is gone is an error, never a silent jump to another. Nothing transactional is written to the journal,
+/// and a transaction that hangs must not hide it.
+const JOURNAL_READER_OWNED: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("enable.partition.eof", "true"),
+    ("auto.offset.reset", "error"),
+    ("isolation.level", "read_uncommitted"),
+    // The user's tuning is for alerts.
+    ("fetch.min.bytes", "1"),
+    // By default a topic that is gone is not told while its client is younger than 30 s, and read on if it comes back.
+    ("topic.metadata.propagation.max.ms", "1"),
+];
+
+const JOURNAL_WRITER_DEFAULTS: &[(&str, &str)] = &[
+    ("batch.size", "65536"),
+    ("queue.buffering.max.kbytes", "16384"),
+    // The topic decides what is too large.
+    ("message.max.bytes", "8388608"),
+];
+
+/// `message.timeout.ms` is set beside these: an entry that comes late is worth nothing.
+const JOURNAL_WRITER_OWNED: &[(&str, &str)] =
+    &[("enable.idempotence", "true"), ("acks", "all"), ("linger.ms", "0"), ("delivery.report.only.error", "false")];
+
 const COMMON_DEFAULTS: &[(&str, &str)] = &[
     ("statistics.interval.ms", "5000"),
     // A missing topic that was created meanwhile, or a partition added, is noticed within this time.
@@ -83,6 +124,14 @@ const OWNED_ELSEWHERE: &[(&str, &str)] = &[
     ("client.id", "it follows from the instance's name"),
     ("transactional.id", "it follows from the group and the instance's name"),
 ];
+
+/// Other names of settings that the daemon owns. Set by both, librdkafka takes whichever comes last.
+const OTHER_NAMES: &[(&str, &str)] =
+    &[("delivery.timeout.ms", "message.timeout.ms"), ("request.required.acks", "acks")];
+
+fn first_name(key: &str) -> &str {
+    OTHER_NAMES.iter().find(|(other, _)| *other == key).map_or(key, |(_, first)| first)
+}
 
 /// How to reach the brokers, and as whom.
 #[derive(Clone, PartialEq, Eq)]
@@ -144,6 +193,22 @@ impl KafkaConfig {
         config
     }
 
+    /// Reads one partition of the journal by itself: it joins no group and commits nothing. librdkafka wants a group's
+    /// name all the same; the daemon's own needs no further right.
+    pub(super) fn journal_reader(&self) -> ClientConfig {
+        let mut config = self.layered(JOURNAL_READER_DEFAULTS, JOURNAL_READER_OWNED);
+        config.set("group.id", &self.group_id);
+        config
+    }
+
+    /// `give_up_after`: so long an entry is tried to be appended.
+    pub(super) fn journal_writer(&self, give_up_after: Duration) -> ClientConfig {
+        let mut config = self.layered(JOURNAL_WRITER_DEFAULTS, JOURNAL_WRITER_OWNED);
+        config.set("message.timeout.ms", give_up_after.as_millis().max(1).to_string());
+        config.set("queue.buffering.max.messages", MAX_UNACKNOWLEDGED_ENTRIES.to_string());
+        config
+    }
+
     /// For questions about the cluster; joins no group.
     pub(super) fn admin(&self) -> ClientConfig {
         let mut config = self.layered(&[], &[]);
@@ -161,7 +226,7 @@ impl KafkaConfig {
             config.set("ssl.ca.location", "probe");
         }
         for (key, value) in &self.properties {
-            config.set(key, value);
+            config.set(first_name(key), value);
         }
         for (key, value) in owned {
             config.set(*key, *value);
@@ -190,7 +255,7 @@ pub fn property_problem(key: &str, value: &str) -> Option<String> {
     if let Some((_, instead)) = OWNED_ELSEWHERE.iter().find(|(name, _)| *name == key) {
         return Some(format!("it can't be set here; {instead}"));
     }
-    if let Some((_, fixed)) = CONSUMER_OWNED.iter().chain(PRODUCER_OWNED).find(|(name, _)| *name == key) {
+    if let Some((_, fixed)) = CONSUMER_OWNED.iter().chain(PRODUCER_OWNED).find(|(name, _)| *name == first_name(key)) {
         let problem = || format!("it must stay {fixed}, else alerts could get lost or doubled; remove the line");
         return (value != *fixed).then(problem);
     }
@@ -234,12 +299,14 @@ mod tests {
     #[case::elsewhere("group.id", "other")]
     #[case::owned("enable.auto.commit", "true")]
     #[case::owned_by_the_producer("acks", "1")]
+    #[case::owned_by_another_name("delivery.timeout.ms", "1000")]
     fn properties_that_cannot_work_are_refused(#[case] key: &str, #[case] value: &str) {
         assert!(property_problem(key, value).is_some());
     }
 
     #[rstest]
     #[case::same_as_owned("acks", "all")]
+    #[case::same_by_another_name("request.required.acks", "all")]
     #[case::security("security.protocol", "SASL_SSL")]
     #[case::tuning("linger.ms", "50")]
     fn properties_that_work_are_accepted(#[case] key: &str, #[case] value: &str) {
@@ -250,6 +317,16 @@ mod tests {
     fn owned_settings_win_over_the_users_and_the_users_over_the_defaults() {
         let config = config(&[("acks", "1"), ("linger.ms", "50")]).producer();
         assert_eq!((config.get("acks"), config.get("linger.ms")), (Some("all"), Some("50")));
+    }
+
+    #[test]
+    fn what_is_tuned_for_alerts_does_not_slow_the_journal_and_its_timeout_is_its_own() {
+        let tuned = [("linger.ms", "500"), ("fetch.min.bytes", "100000"), ("delivery.timeout.ms", "600000")];
+        let config = config(&tuned);
+        let (reader, writer) = (config.journal_reader(), config.journal_writer(Duration::from_secs(10)));
+        assert_eq!((writer.get("linger.ms"), reader.get("fetch.min.bytes")), (Some("0"), Some("1")));
+        assert_eq!((writer.get("message.timeout.ms"), writer.get("delivery.timeout.ms")), (Some("10000"), None));
+        assert!(reader.create_native_config().is_ok() && writer.create_native_config().is_ok());
     }
 
     #[rstest]

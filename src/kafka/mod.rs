@@ -8,6 +8,7 @@ mod callbacks;
 pub mod client;
 mod consumer;
 pub mod group;
+pub mod journal;
 pub mod notice;
 pub mod sink;
 pub mod source;

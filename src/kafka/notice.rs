@@ -23,6 +23,8 @@ const MAX_REASON: usize = 400;
 pub enum Client {
     Source,
     Sink,
+    /// Both connections of the journal.
+    Journal,
     /// One-off questions, for the command line.
     Admin,
 }
@@ -32,6 +34,7 @@ impl fmt::Display for Client {
         f.write_str(match self {
             Self::Source => "source",
             Self::Sink => "sink",
+            Self::Journal => "journal",
             Self::Admin => "admin",
         })
     }
@@ -41,7 +44,7 @@ impl Client {
     /// How the words about a trouble go on: whether it is tried again by itself, which a one-off question is not.
     const fn goes_on(self) -> &'static str {
         match self {
-            Self::Source | Self::Sink => "; it is tried again by itself",
+            Self::Source | Self::Sink | Self::Journal => "; it is tried again by itself",
             Self::Admin => "",
         }
     }
@@ -227,6 +230,10 @@ pub(super) fn explain(client: Client, code: Code, servers: &str, about: &str) ->
             "a topic is missing: {about}{goes_on}; create it with `alert-ips topics --create` \
              or correct its name in the section topics"
         )),
+        Code::TopicAuthorizationFailed if client == Client::Journal => Trouble::Denied(format!(
+            "kafka denies access to the journal: {about}{goes_on}; grant read, write, describe and describe_configs on its \
+             topic"
+        )),
         Code::TopicAuthorizationFailed => Trouble::Denied(format!(
             "kafka denies access to a topic: {about}{goes_on}; grant read and describe on the \
              input topics, write and describe on the output and dead-letter topics"
@@ -273,7 +280,7 @@ pub(super) fn error_words(error: &KafkaError) -> String {
 }
 
 /// Cuts what only a programmer wants, and escapes what a broker could have put in.
-fn clean(reason: &str) -> String {
+pub(super) fn clean(reason: &str) -> String {
     let told = reason.split(" (after ").next().unwrap_or(reason).trim();
     told.chars()
         .take(MAX_REASON)

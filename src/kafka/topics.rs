@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::{
     client::{InvalidKafkaConfig, KafkaConfig},
+    journal::settings::{self as journal, Demands},
     notice::{self, Client, News, Notice, Reporter, Trouble},
 };
 
@@ -37,12 +38,17 @@ const BATCH_BYTES: u64 = 65_536;
 const SHOWN: [&str; 5] =
     ["cleanup.policy", "retention.ms", "max.message.bytes", "message.timestamp.type", "min.insync.replicas"];
 
+/// And those that matter for the journal only.
+const SHOWN_OF_JOURNAL: [&str; 2] = ["retention.bytes", "unclean.leader.election.enable"];
+
 /// What a topic is to the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TopicRole {
     Input,
     Output,
     DeadLetters,
+    /// With what it must be like.
+    Journal(Demands),
 }
 
 impl fmt::Display for TopicRole {
@@ -51,6 +57,7 @@ impl fmt::Display for TopicRole {
             Self::Input => "input",
             Self::Output => "output",
             Self::DeadLetters => "dead letters",
+            Self::Journal(_) => "journal",
         })
     }
 }
@@ -88,10 +95,20 @@ pub struct TopicFacts {
     pub partitions: usize,
     /// Of the partition with the fewest.
     pub replicas: usize,
+    /// How many there are in the cluster.
+    pub brokers: usize,
     /// Name and value; empty where the broker does not tell.
     pub settings: Vec<(String, String)>,
+    /// What the daemon can't work with, each with what to do.
+    pub refusals: Vec<String>,
     /// What is likely to hurt, each with what to do.
     pub warnings: Vec<String>,
+}
+
+impl TopicFacts {
+    pub(super) fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
 }
 
 /// The cluster could not be asked at all.
@@ -133,11 +150,22 @@ pub async fn describe(config: &KafkaConfig, topics: &[ConfiguredTopic]) -> Resul
     let answers = admin.describe_configs(&asked, &options(SETTINGS_LIMIT)).await.unwrap_or_default();
     for ((topic, facts), answer) in present.iter_mut().zip(answers) {
         let Ok(resource) = answer else { continue };
-        let shown = SHOWN.iter().filter_map(|name| Some(((*name).to_owned(), resource.get(name)?.value.clone()?)));
+        let of_journal: &[&str] = if matches!(topic.role, TopicRole::Journal(_)) { &SHOWN_OF_JOURNAL } else { &[] };
+        let shown = SHOWN
+            .iter()
+            .chain(of_journal)
+            .filter_map(|name| Some(((*name).to_owned(), resource.get(name)?.value.clone()?)));
         facts.settings = shown.collect();
         facts.warnings = warnings(topic.role, facts);
     }
     end(admin);
+    for (topic, facts) in present {
+        if let TopicRole::Journal(demands) = topic.role {
+            let judgement = journal::judge(facts, demands);
+            facts.refusals = judgement.refusals;
+            facts.warnings.extend(judgement.warnings);
+        }
+    }
     Ok(reports)
 }
 
@@ -202,7 +230,7 @@ fn creation_words(name: &str, code: Code) -> String {
 
 /// Settings with which the daemon's promises hold on a cluster of this size.
 fn fitting(topic: ConfiguredTopic, brokers: usize) -> Creation {
-    const DAY_MS: u64 = 86_400_000;
+    const DAY_MS: u128 = 86_400_000;
     let replicas: i32 = match brokers {
         0 | 1 => 1,
         2 => 2,
@@ -214,24 +242,34 @@ fn fitting(topic: ConfiguredTopic, brokers: usize) -> Creation {
         TopicRole::Output => (6, 7),
         // People work these off.
         TopicRole::DeadLetters => (3, 30),
+        // An account's entries lie in one partition, and some a second are much. The number must never change, for with
+        // it the account would move to another partition; one is the number that nobody is tempted to tune.
+        TopicRole::Journal(_) => (1, 1),
     };
+    let demanded = if let TopicRole::Journal(demands) = topic.role { demands.retention.as_millis() } else { 0 };
+    let retention = demanded.max(days * DAY_MS);
     let mut settings = vec![
         ("cleanup.policy", "delete".to_owned()),
-        ("retention.ms", (days * DAY_MS).to_string()),
+        ("retention.ms", retention.to_string()),
         ("min.insync.replicas", if replicas == 3 { "2" } else { "1" }.to_owned()),
     ];
     if topic.role == TopicRole::DeadLetters {
         // Room for the largest record of an input topic with its defaults, and for the headers that say why.
         settings.push(("max.message.bytes", (2 * 1_048_588).to_string()));
     }
+    if let TopicRole::Journal(_) = topic.role {
+        // The broker's clock decides about slots; and what was acknowledged must outlive a broker.
+        settings.push(("message.timestamp.type", "LogAppendTime".to_owned()));
+        settings.push(("unclean.leader.election.enable", "false".to_owned()));
+    }
     Creation { topic, partitions, replicas, settings, result: Ok(()) }
 }
 
 fn warnings(role: TopicRole, facts: &TopicFacts) -> Vec<String> {
-    let setting = |name: &str| facts.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-    let number = |name: &str| setting(name).and_then(|value| value.parse::<u64>().ok());
+    let number = |name: &str| facts.setting(name).and_then(|value| value.parse::<u64>().ok());
     let mut warnings = Vec::new();
-    if role != TopicRole::Output && setting("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
+    let is_read_once = matches!(role, TopicRole::Input | TopicRole::DeadLetters);
+    if is_read_once && facts.setting("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
         let words = "cleanup.policy is compact: kafka may remove records before they are read; set it to delete";
         warnings.push(words.to_owned());
     }
@@ -308,7 +346,7 @@ impl Probe {
                 Ok(metadata) => {
                     let brokers = metadata.brokers().len();
                     let topic = metadata.topics().iter().find(|topic| topic.name() == name);
-                    return Ok((topic.map_or(TopicState::Missing, |topic| state(config, topic)), brokers));
+                    return Ok((topic.map_or(TopicState::Missing, |topic| state(config, topic, brokers)), brokers));
                 }
                 Err(error) => {
                     let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
@@ -333,11 +371,12 @@ impl Probe {
     }
 }
 
-fn state(config: &KafkaConfig, topic: &rdkafka::metadata::MetadataTopic) -> TopicState {
+fn state(config: &KafkaConfig, topic: &rdkafka::metadata::MetadataTopic, brokers: usize) -> TopicState {
     match topic.error().map(Code::from) {
         None => TopicState::Present(TopicFacts {
             partitions: topic.partitions().len(),
             replicas: topic.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or_default(),
+            brokers,
             ..TopicFacts::default()
         }),
         Some(Code::UnknownTopicOrPartition) => TopicState::Missing,
@@ -390,7 +429,7 @@ mod tests {
         #[case] expected: Option<&str>,
     ) {
         let settings = vec![(name.to_owned(), value.to_owned())];
-        let told = warnings(role, &TopicFacts { partitions: 6, replicas: 3, settings, warnings: Vec::new() });
+        let told = warnings(role, &TopicFacts { partitions: 6, replicas: 3, settings, ..TopicFacts::default() });
         match expected {
             Some(remedy) => assert!(told.len() == 1 && told[0].contains(remedy), "{told:?}"),
             None => assert_eq!(told, Vec::<String>::new()),
@@ -410,5 +449,23 @@ mod tests {
         let creation = fitting(topic, brokers);
         assert_eq!(creation.replicas, replicas);
         assert!(creation.settings.contains(&("min.insync.replicas", in_sync.to_owned())));
+    }
+
+    #[rstest]
+    #[case::day(3_900, "86400000")]
+    #[case::longer_windows(200_000, "200000000")]
+    fn a_new_journal_is_one_that_the_daemon_accepts(#[case] seconds: u64, #[case] retention: &str) {
+        let demands = Demands { retention: Duration::from_secs(seconds), assume_settings: false };
+        let creation = fitting(ConfiguredTopic { role: TopicRole::Journal(demands), name: "journal".to_owned() }, 3);
+        assert!(creation.settings.contains(&("retention.ms", retention.to_owned())), "{creation:?}");
+        let facts = TopicFacts {
+            partitions: 1,
+            replicas: 3,
+            brokers: 3,
+            settings: creation.settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            ..TopicFacts::default()
+        };
+        assert_eq!(journal::judge(&facts, demands), journal::Judgement::default());
+        assert_eq!(warnings(TopicRole::Journal(demands), &facts), Vec::<String>::new());
     }
 }

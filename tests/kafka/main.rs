@@ -21,5 +21,6 @@
 mod harness;
 
 mod delivery;
+mod journal;
 mod outages;
 mod starvation;

@@ -43,9 +43,10 @@ fn topic(report: &TopicReport) -> Vec<Finding> {
         }
         TopicState::Refused(words) => vec![Finding::new(Mark::Failed, about, words.as_str())],
         TopicState::Present(facts) => {
-            let warnings =
-                facts.warnings.iter().map(|words| Finding::new(Mark::Warning, about.as_str(), words.as_str()));
-            std::iter::once(Finding::new(Mark::Ok, about.as_str(), settings_words(facts))).chain(warnings).collect()
+            let finding = |mark, words: &str| Finding::new(mark, about.as_str(), words);
+            let refusals = facts.refusals.iter().map(|words| finding(Mark::Failed, words));
+            let warnings = facts.warnings.iter().map(|words| finding(Mark::Warning, words));
+            std::iter::once(finding(Mark::Ok, &settings_words(facts))).chain(refusals).chain(warnings).collect()
         }
     }
 }
