@@ -124,7 +124,7 @@ struct Fleet {
 }
 
 impl Fleet {
-    async fn of(instances: u64, seed: u64) -> Self {
+    fn of(instances: u64, seed: u64) -> Self {
         let clock = Clock::following_tokio(START);
         let mut settings = Settings::new(seed);
         settings.plan = Plan::new(seed, Mix::ALL_FOUND);
@@ -172,7 +172,7 @@ impl Fleet {
 #[tokio::test(start_paused = true)]
 async fn three_instances_keep_one_budget_and_use_it() {
     for seed in 1..=3 {
-        let fleet = Fleet::of(3, seed).await;
+        let fleet = Fleet::of(3, seed);
         let mut pending = Vec::new();
         for n in 0..2_400 {
             // The third instance has nothing to do: its part goes to the others.
@@ -189,7 +189,7 @@ async fn three_instances_keep_one_budget_and_use_it() {
 
 #[tokio::test(start_paused = true)]
 async fn two_instances_ask_the_same_question_once() {
-    let fleet = Fleet::of(2, 7).await;
+    let fleet = Fleet::of(2, 7);
     sleep(Duration::from_secs(1)).await;
     let mut pending = Vec::new();
     for n in 0..20 {
@@ -208,9 +208,9 @@ async fn two_instances_ask_the_same_question_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_freeze_seen_by_one_stops_all() {
-    let fleet = Fleet::of(3, 5).await;
+    let fleet = Fleet::of(3, 5);
     sleep(Duration::from_secs(1)).await;
-    let until = fleet.clock.boot() + Duration::from_secs(60);
+    let until = fleet.clock.boot() + Duration::from_mins(1);
     fleet.sim.switch(|switches| switches.frozen_until = Some(until));
     let first = fleet.ask(0, "first", Severity::High).await;
     sleep(Duration::from_secs(1)).await;
