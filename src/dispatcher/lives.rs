@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::{Stream as _, stream::FuturesUnordered};
+use futures_util::{Stream as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::task::unconstrained;
 
 use super::{BATCH, partitions::Log};
@@ -25,16 +25,14 @@ pub(super) struct Ended {
 /// A future for each record, and no task: tens of thousands may wait for hours.
 #[derive(Default)]
 pub(super) struct Lives {
-    by_log: Vec<(Log, FuturesUnordered<Life>)>,
+    by_log: Vec<(Log, FuturesUnordered<BoxFuture<'static, Ended>>)>,
     /// Where the next round of polling begins, so that no log waits behind a busier one.
     next: usize,
 }
 
-struct Life(Pin<Box<dyn Future<Output = Ended> + Send>>);
-
 impl Lives {
     pub(super) fn begin(&mut self, log: Log, life: impl Future<Output = Ended> + Send + 'static) {
-        let life = Life(Box::pin(life));
+        let life: BoxFuture<'static, Ended> = Box::pin(life);
         match self.by_log.iter().find(|(known, _)| *known == log) {
             Some((_, lives)) => lives.push(life),
             None => self.by_log.push((log, FuturesUnordered::from_iter([life]))),
@@ -74,14 +72,6 @@ impl Lives {
         }
         self.next = self.next.wrapping_add(1);
         if ended.is_empty() { Poll::Pending } else { Poll::Ready(ended) }
-    }
-}
-
-impl Future for Life {
-    type Output = Ended;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
-        self.0.as_mut().poll(context)
     }
 }
 

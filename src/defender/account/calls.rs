@@ -165,17 +165,21 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let lookup = self.lookups.get(&id).map(|lookup| &lookup.alert);
         let fresh = lookup.and_then(|alert| self.answers.fresh(alert, self.clock.wall())).cloned();
         let Some(outcome) = fresh else { return self.call(permit, id) };
-        let (claim, alert) = (permit.claim, id.clone());
-        self.append(Body::Answer(Answer { claim, alert, reached: Reached::Unused, status: None, outcome: None }));
+        self.give_back(permit.claim, &id);
         self.reporting.metrics.answer_reused();
         self.resolve(&id, &Ok(outcome));
+    }
+
+    /// Frees the slot of a permit that no call was made with.
+    fn give_back(&mut self, claim: EntryId, id: &AlertId) {
+        let alert = id.clone();
+        self.append(Body::Answer(Answer { claim, alert, reached: Reached::Unused, status: None, outcome: None }));
     }
 
     fn call(&mut self, permit: Permit, id: AlertId) {
         let token = self.access.token(self.clock.boot()).filter(|_| !self.draining).cloned();
         let (Some(token), Some(lookup)) = (token, self.lookups.get(&id)) else {
-            let (claim, alert) = (permit.claim, id.clone());
-            self.append(Body::Answer(Answer { claim, alert, reached: Reached::Unused, status: None, outcome: None }));
+            self.give_back(permit.claim, &id);
             self.requeue(&id);
             return;
         };

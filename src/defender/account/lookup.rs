@@ -89,8 +89,8 @@ impl<J: Journal, T: Transport> Account<J, T> {
             return;
         }
         let place = self.backlog.place(ask.alert.id.clone(), ask.alert.severity, ask.since);
-        match self.elsewhere.get(&ask.alert.id).filter(|until| **until > self.clock.boot()) {
-            Some(until) => self.backlog.park(place.clone(), *until, Parked::Elsewhere),
+        match self.elsewhere_until(&ask.alert.id) {
+            Some(until) => self.backlog.park(place.clone(), until, Parked::Elsewhere),
             None => self.backlog.queue(place.clone()),
         }
         let lookup = Lookup {
@@ -121,8 +121,13 @@ impl<J: Journal, T: Transport> Account<J, T> {
 
     /// Puts a running lookup back into the backlog, to go as soon as its turn comes, or as nobody else asks the same.
     pub(super) fn requeue(&mut self, id: &AlertId) {
-        let elsewhere = self.elsewhere.get(id).filter(|until| **until > self.clock.boot());
-        self.wait_again(id, elsewhere.map(|until| (*until, Parked::Elsewhere)));
+        let elsewhere = self.elsewhere_until(id);
+        self.wait_again(id, elsewhere.map(|until| (until, Parked::Elsewhere)));
+    }
+
+    /// How long another instance's question about this alert is waited for, if there is one.
+    fn elsewhere_until(&self, id: &AlertId) -> Option<BootTime> {
+        self.elsewhere.get(id).copied().filter(|until| *until > self.clock.boot())
     }
 
     /// Puts a running lookup back into the backlog, to wait until `until` first.
