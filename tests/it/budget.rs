@@ -94,7 +94,7 @@ impl Schedule {
             }
             if self.random.random_bool(0.02) {
                 // Whoever begins with a checkpoint here.
-                budget = Budget::from(&budget.checkpoint(0));
+                budget = Budget::from(&budget.checkpoint(Some(0)));
             }
         }
         self
@@ -332,7 +332,7 @@ fn a_replay_from_a_checkpoint_reaches_the_same_verdicts() {
         for (at, entry) in &log[..cut] {
             before.apply(*at, entry);
         }
-        let mut after = Budget::from(&before.checkpoint(0));
+        let mut after = Budget::from(&before.checkpoint(Some(0)));
         let rulings: Vec<_> = log[cut..].iter().map(|(at, entry)| after.apply(*at, entry)).collect();
         assert_eq!(rulings, whole[cut..], "seed {seed}, cut at {cut}");
     }

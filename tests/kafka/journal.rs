@@ -4,7 +4,7 @@ use std::{process, time::Duration};
 
 use alert_ips::kafka::{
     client::KafkaConfig,
-    journal::{Break, Demands, JournalLog, Judgement, LogEvent, LogPlace, Start},
+    journal::{Break, Demands, JournalLog, Judgement, Log as _, LogEvent, LogPlace, Start},
     topics::{self, ConfiguredTopic, TopicRole},
 };
 use jiff::Timestamp;
@@ -164,7 +164,7 @@ async fn a_journal_that_was_deleted_and_created_anew_is_never_read_on() {
     let journal = Journal::named(kafka, "recreated");
     journal.create().await;
     journal.fill(3, "old");
-    let (log, mut events) = journal.open(Start::Beginning);
+    let (mut log, mut events) = journal.open(Start::Beginning);
     assert_eq!(wait_for(&mut events, caught_up).await.0, 3);
     journal.delete().await;
     tokio::time::sleep(Duration::from_secs(2)).await;

@@ -14,8 +14,9 @@ use crate::domain::{
 /// longest window back, does not reach the same ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
-    /// The last entry that is in it; a replay goes on after it.
-    pub offset: i64,
+    /// The last entry that is in it; a replay goes on after it. `None`: it is of a log that is gone, and is all that is left
+    /// of it.
+    pub offset: Option<i64>,
     pub now: JournalTime,
     pub frozen_until: JournalTime,
     pub paced: JournalTime,
@@ -47,8 +48,8 @@ pub struct DeclaredTerms {
 }
 
 impl Budget {
-    /// The budget as it is after the entry at `offset`.
-    pub fn checkpoint(&self, offset: i64) -> Checkpoint {
+    /// The budget as it is after the entry at `offset`; without one, to be carried into another log.
+    pub fn checkpoint(&self, offset: Option<i64>) -> Checkpoint {
         let known = |(writer, known): (&WriterId, &Writer)| {
             let Writer { last, seen, highs_until } = *known;
             KnownWriter { writer: *writer, last, seen, highs_until }

@@ -116,6 +116,7 @@ impl Budget {
             Body::Terms(terms) => self.declare(writer, terms),
             Body::Claim(claim) => return self.claim(entry.id, claim),
             Body::Answer(answer) => return self.answer(answer),
+            Body::Freeze(freeze) if freeze.lasts.is_zero() => self.frozen_until = self.now,
             Body::Freeze(freeze) => self.frozen_until = self.frozen_until.max(self.now + freeze.lasts),
             Body::Checkpoint(_) => {}
         }

@@ -1,13 +1,14 @@
-//! The form of an entry in Kafka: one JSON object, readable with any tool.
+//! The form of entries in Kafka: one JSON object a message, readable with any tool.
 //!
 //! ```json
-//! {"v":1,"writer":"00c0ffee00c0ffee","n":17,"instance":"host-1","claim":{"alert":"da637551227677560813_-961444813",
-//!  "severity":"high","reserved":true,"highs_wait":false}}
+//! {"v":1,"writer":"00c0ffee00c0ffee","n":17,"instance":"host-1","entries":[
+//!  {"claim":{"alert":"da637551227677560813_-961444813","severity":"high","reserved":true,"highs_wait":false}}]}
 //! ```
 //!
-//! Points in time and durations are whole nanoseconds, so that whoever reads them back reaches the same verdicts.
+//! A message holds entries of one writer that follow each other; `n` is the number of the first. Points in time and
+//! durations are whole nanoseconds, so that whoever reads them back reaches the same verdicts.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize, de::Error as _};
 
@@ -25,41 +26,59 @@ use crate::domain::{
 /// The version this program writes. A reader that meets a newer one can't know what it rules, so it must not spend.
 const VERSION: u32 = 1;
 
-/// Why bytes are no entry.
+/// How a checkpoint begins. Within a text the quotes would be escaped.
+const CHECKPOINT: &[u8] = br#"{"checkpoint":"#;
+
+/// Why a message holds no entries.
 #[derive(Debug, thiserror::Error)]
-pub enum InvalidEntry {
+pub enum InvalidMessage {
     #[error("it is of version {0}, and this program knows up to {VERSION}; update this instance")]
     Newer(u32),
-    #[error("it is not what an entry looks like: {0}")]
+    #[error("it is not what a message of the journal looks like: {0}")]
     Malformed(#[from] serde_json::Error),
 }
 
-impl Entry {
-    /// The entry as JSON.
-    pub fn to_json(&self) -> Vec<u8> {
-        let document = Document {
-            v: VERSION,
-            writer: self.id.writer.to_string(),
-            n: self.id.number,
-            instance: (*self.instance).to_owned(),
-            body: (&self.body).into(),
-        };
-        // Texts and numbers always have a JSON form.
-        let written = serde_json::to_vec(&document);
-        debug_assert!(written.is_ok(), "an entry was not written");
-        written.unwrap_or_default()
-    }
+/// Writes entries of one writer that follow each other, at least one, as one message.
+pub fn write_message(entries: &[Entry]) -> Vec<u8> {
+    debug_assert!(
+        entries
+            .windows(2)
+            .all(|pair| pair[0].id.writer == pair[1].id.writer && pair[0].id.number + 1 == pair[1].id.number),
+        "entries of a message follow each other"
+    );
+    let Some(first) = entries.first() else { return Vec::new() };
+    let message = Message {
+        v: VERSION,
+        writer: first.id.writer.to_string(),
+        n: first.id.number,
+        instance: (*first.instance).to_owned(),
+        entries: entries.iter().map(|entry| (&entry.body).into()).collect(),
+    };
+    // Texts and numbers always have a JSON form.
+    let written = serde_json::to_vec(&message);
+    debug_assert!(written.is_ok(), "a message was not written");
+    written.unwrap_or_default()
+}
 
-    /// Reads what [`to_json`](Self::to_json) wrote.
-    pub fn from_json(bytes: &[u8]) -> Result<Self, InvalidEntry> {
-        let Versioned { v } = serde_json::from_slice(bytes)?;
-        if v > VERSION {
-            return Err(InvalidEntry::Newer(v));
-        }
-        let document: Document = serde_json::from_slice(bytes)?;
-        let id = EntryId { writer: writer(&document.writer)?, number: document.n };
-        Ok(Self { id, instance: document.instance.into(), body: document.body.try_into()? })
+/// Reads what [`write_message`] wrote.
+pub fn read_message(bytes: &[u8]) -> Result<Vec<Entry>, InvalidMessage> {
+    let Versioned { v } = serde_json::from_slice(bytes)?;
+    if v > VERSION {
+        return Err(InvalidMessage::Newer(v));
     }
+    let message: Message = serde_json::from_slice(bytes)?;
+    let writer = writer(&message.writer)?;
+    let instance: Arc<str> = message.instance.into();
+    let entries = (message.n..).zip(message.entries).map(|(number, body)| {
+        let id = EntryId { writer, number };
+        Ok(Entry { id, instance: instance.clone(), body: body.try_into()? })
+    });
+    entries.collect()
+}
+
+/// Whether a message holds a checkpoint, without reading the whole of it.
+pub fn holds_checkpoint(bytes: &[u8]) -> bool {
+    bytes.windows(CHECKPOINT.len()).any(|window| window == CHECKPOINT)
 }
 
 #[derive(Deserialize)]
@@ -68,13 +87,12 @@ struct Versioned {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Document {
+struct Message {
     v: u32,
     writer: String,
     n: u64,
     instance: String,
-    #[serde(flatten)]
-    body: BodyDocument,
+    entries: Vec<BodyDocument>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -121,7 +139,8 @@ struct OutcomeDocument {
 
 #[derive(Serialize, Deserialize)]
 struct CheckpointDocument {
-    offset: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    offset: Option<i64>,
     now: u64,
     frozen_until: u64,
     paced: u64,
@@ -358,7 +377,7 @@ mod tests {
         let mut answered = answer(None);
         answered.id.number = 18;
         budget.apply(at(7), &answered);
-        entry(Body::Checkpoint(Box::new(budget.checkpoint(41))))
+        entry(Body::Checkpoint(Box::new(budget.checkpoint(Some(41)))))
     }
 
     #[rstest]
@@ -369,7 +388,17 @@ mod tests {
     #[case::freeze(entry(Body::Freeze(Freeze { lasts: Duration::from_millis(1_500), why: "429".into() })))]
     #[case::checkpoint(checkpoint())]
     fn an_entry_is_read_as_it_was_written(#[case] entry: Entry) {
-        assert_eq!(Entry::from_json(&entry.to_json()).unwrap(), entry);
+        let message = write_message(std::slice::from_ref(&entry));
+        assert_eq!(holds_checkpoint(&message), matches!(entry.body, Body::Checkpoint(_)));
+        assert_eq!(read_message(&message).unwrap(), [entry]);
+    }
+
+    #[test]
+    fn a_message_holds_many_entries() {
+        let mut second = answer(None);
+        second.id.number += 1;
+        let entries = [claim(), second];
+        assert_eq!(read_message(&write_message(&entries)).unwrap(), entries);
     }
 
     /// Beside the addresses themselves an entry has at most 300 bytes.
@@ -377,23 +406,26 @@ mod tests {
     #[case::claim(claim())]
     #[case::answer(answer(Some(Outcome { ips: RelatedIps::default(), ..found() })))]
     fn an_entry_is_small(#[case] entry: Entry) {
-        let bytes = entry.to_json().len();
+        let bytes = write_message(&[entry]).len();
         assert!(bytes <= 300, "{bytes} bytes");
     }
 
     #[test]
     fn a_person_can_read_an_entry() {
-        insta::assert_snapshot!(String::from_utf8(answer(Some(found())).to_json()).unwrap(), @r#"{"v":1,"writer":"00c0ffee00c0ffee","n":17,"instance":"host-1","answer":{"claim":["00c0ffee00c0ffee",17],"alert":"da637551227677560813_-961444813","reached":"complete","status":200,"outcome":{"status":"found","ips":["104.80.104.128","2001:db8::1"],"retrieved_at":"2026-11-23T18:40:00.123Z"}}}"#);
+        insta::assert_snapshot!(String::from_utf8(write_message(&[answer(Some(found()))])).unwrap(), @r#"{"v":1,"writer":"00c0ffee00c0ffee","n":17,"instance":"host-1","entries":[{"answer":{"claim":["00c0ffee00c0ffee",17],"alert":"da637551227677560813_-961444813","reached":"complete","status":200,"outcome":{"status":"found","ips":["104.80.104.128","2001:db8::1"],"retrieved_at":"2026-11-23T18:40:00.123Z"}}}]}"#);
     }
 
     #[test]
     fn an_entry_of_a_newer_version_is_told_from_a_broken_one() {
         let newer = br#"{"v":2,"something":"else"}"#;
-        assert!(matches!(Entry::from_json(newer), Err(InvalidEntry::Newer(2))));
-        for broken in
-            [&b"{}"[..], b"", b"\xff", br#"{"v":1,"writer":"x","n":1,"instance":"h","freeze":{"lasts":1,"why":""}}"#]
-        {
-            assert!(matches!(Entry::from_json(broken), Err(InvalidEntry::Malformed(_))), "{broken:?}");
+        assert!(matches!(read_message(newer), Err(InvalidMessage::Newer(2))));
+        for broken in [
+            &b"{}"[..],
+            b"",
+            b"\xff",
+            br#"{"v":1,"writer":"x","n":1,"instance":"h","entries":[{"freeze":{"lasts":1,"why":""}}]}"#,
+        ] {
+            assert!(matches!(read_message(broken), Err(InvalidMessage::Malformed(_))), "{broken:?}");
         }
     }
 }

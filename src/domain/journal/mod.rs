@@ -4,7 +4,7 @@ mod json;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub use self::json::InvalidEntry;
+pub use self::json::{InvalidMessage, holds_checkpoint, read_message, write_message};
 
 use super::{
     alert::{AlertId, Severity},
@@ -88,7 +88,7 @@ pub enum Reached {
 /// The service asked for a pause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Freeze {
-    /// No claim is granted for so long, from this entry on.
+    /// No claim is granted for so long, from this entry on. Zero: whatever holds is over, as an operator may say.
     pub lasts: Duration,
     /// In words, for the log and for whoever reads the journal.
     pub why: String,

@@ -129,6 +129,17 @@ pub struct LogEntry {
     pub payload: Box<[u8]>,
 }
 
+/// What can be done with a log. The seam that lets a simulated one stand in for Kafka.
+pub trait Log: Send + 'static {
+    /// Hands a message in, without blocking. Accepted, it is answered by one [`LogEvent::Appended`]; an error is the whole
+    /// answer, and the message is not in the log.
+    fn append(&mut self, payload: &[u8]) -> Result<AppendId, AppendFailed>;
+
+    /// Begins to read anew, for instance after [`LogEvent::Broken`]. What was read before may still be among the events;
+    /// [`LogEvent::Reading`] comes between.
+    fn read_from(&mut self, start: Start);
+}
+
 /// The log of one account. Dropped, it stops: what was not appended yet is given up.
 pub struct JournalLog {
     writer: Writer,
@@ -167,16 +178,14 @@ impl JournalLog {
         let watch = tokio::spawn(watch::run(config.clone(), place.topic.clone(), demands, connected, events));
         Ok((Self { writer, start, watch }, receiver))
     }
+}
 
-    /// Hands an entry in, without blocking. Accepted, it is answered by one [`LogEvent::Appended`]; an error is the whole
-    /// answer, and the entry is not in the log.
-    pub fn append(&mut self, payload: &[u8]) -> Result<AppendId, AppendFailed> {
+impl Log for JournalLog {
+    fn append(&mut self, payload: &[u8]) -> Result<AppendId, AppendFailed> {
         self.writer.append(payload)
     }
 
-    /// Begins to read anew, for instance after [`LogEvent::Broken`]. What was read before may still be among the events;
-    /// [`LogEvent::Reading`] comes between.
-    pub fn read_from(&self, start: Start) {
+    fn read_from(&mut self, start: Start) {
         self.start.send_replace(start);
     }
 }

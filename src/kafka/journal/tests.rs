@@ -6,7 +6,7 @@ use std::time::Duration;
 use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext, types::RDKafkaRespErr};
 use tokio::{sync::mpsc, time::timeout};
 
-use super::*;
+use super::{Log as _, *};
 
 /// Far longer than anything takes; reached only by a failure.
 const LONG: Duration = Duration::from_secs(30);
