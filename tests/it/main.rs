@@ -11,6 +11,7 @@
 
 mod architecture;
 mod budget;
+mod campaign;
 mod cli;
 mod day;
 mod demo;

@@ -1,0 +1,101 @@
+//! One instance through all its lives: the whole core over a simulated log and network, killed and started again.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use alert_ips::{
+    clock::Clock,
+    daemon::journal::{self, KafkaJournal},
+    defender::account::{Account, AccountHandle, Reporting},
+    domain::phase::Phase,
+    observe::{health::Health, metrics::Metrics},
+    sim::Settings,
+};
+use jiff::SignedDuration;
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use tokio::{
+    sync::watch,
+    time::{sleep, sleep_until},
+};
+
+use super::{
+    gate::Gate,
+    load::Asker,
+    log::{Link, SimLog},
+    network::SimNetwork,
+    run::World,
+};
+use crate::world::{START, defaults};
+
+/// Lives until the run ends; what it was asked is handed back.
+pub(super) async fn live(world: Arc<World>, who: usize, mut asker: Asker, seed: u64) -> Asker {
+    let mut random = SmallRng::seed_from_u64(seed);
+    loop {
+        let gate = Gate::default();
+        world.begin_life(who, &gate);
+        // Its clocks are its own.
+        let off = SignedDuration::from_millis(random.random_range(-5_000..5_000));
+        let wall = START + SignedDuration::try_from(world.elapsed()).unwrap() + off;
+        let clock = Clock::following_tokio(wall);
+        let (account, _phase) = start(&world, who, &gate, &clock, random.random());
+        let down = tokio::select! {
+            biased;
+            () = sleep_until(world.ends()) => return asker,
+            down = gate.killed() => down,
+            never = ask(&mut asker, &account, &clock) => match never {},
+        };
+        sleep(down).await;
+    }
+}
+
+async fn ask(asker: &mut Asker, account: &AccountHandle, clock: &Clock) -> Infallible {
+    asker.ask(account, clock).await
+}
+
+/// Begins one life.
+fn start(world: &World, who: usize, gate: &Gate, clock: &Clock, seed: u64) -> (AccountHandle, watch::Sender<Phase>) {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut config = defaults(&Settings::new(seed));
+    config.instance = format!("host-{who}").into();
+    world.defect.configure(&mut config);
+    let begin = journal::start(config.reuse_for);
+    let partition = world.partition(who);
+    let link = Link {
+        partition: partition.clone(),
+        gate: gate.clone(),
+        reachable: world.reachable(who),
+        faults: world.plan.log,
+        seed: random.random(),
+    };
+    let (log, events) = SimLog::open(link, world.defect.start(begin, partition));
+    let (log, events) = world.defect.tamper(log, events, world, who);
+    let written = partition.clone();
+    let worked_before = Box::new(move || {
+        let worked = written.len() > 0;
+        Box::pin(async move { Ok(worked) }) as _
+    });
+    let journal = KafkaJournal::new(log, events, begin, clock.clone(), worked_before);
+    let network = SimNetwork {
+        sim: world.sim.clone(),
+        gate: gate.clone(),
+        faults: world.plan.network,
+        flights: world.flights.clone(),
+        instance: who,
+        random: SimNetwork::random(random.random()),
+    };
+    let transport = Arc::new(world.defect.transport(network));
+    let health = Health::new(clock.clone());
+    let reporting = Reporting {
+        metrics: Metrics::new(START, []).account("test"),
+        health: health.part("account"),
+        pulse: health.pulse("account"),
+    };
+    let (task, account) = Account::new(config, clock.clone(), journal, transport, reporting, random.random());
+    let (phase, phases) = watch::channel(Phase::Running);
+    tokio::spawn(gate.clone().hold(task.run(phases)));
+    (account, phase)
+}
+
+/// How soon after each other the instances start.
+pub(super) fn stagger(random: &mut SmallRng) -> Duration {
+    Duration::from_millis(random.random_range(0..10_000))
+}
