@@ -98,6 +98,8 @@ pub struct Freeze {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stamped {
     pub at: JournalTime,
+    /// Where in the log it stands.
+    pub offset: i64,
     pub entry: Entry,
 }
 

@@ -1,5 +1,7 @@
 //! Builds every part from the settings, starts them, and stops them in order: the only place that knows all parts.
 
+pub mod journal;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
