@@ -140,7 +140,10 @@ impl<L: Log> KafkaJournal<L> {
                 self.news.extend(self.replay.begin(from));
             }
             LogEvent::Entry(message) => {
-                self.own_stamps |= !message.stamped_by_broker;
+                if !message.stamped_by_broker && !self.own_stamps {
+                    self.own_stamps = true;
+                    self.settle();
+                }
                 let read_on = self.replay.take(&message, self.clock.boot(), &mut self.news);
                 if let Some(start) = read_on {
                     self.log.read_from(start);
