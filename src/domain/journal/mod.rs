@@ -4,7 +4,7 @@ mod json;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub use self::json::{InvalidMessage, holds_checkpoint, read_message, write_message};
+pub use self::json::{InvalidMessage, holds_checkpoint, probe_message, read_message, write_message};
 
 use super::{
     alert::{AlertId, Severity},
