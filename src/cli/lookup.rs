@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::{Configured, Exit, block_on, log, print::Printer};
 use crate::{
     clock::Clock,
-    config::{AccountSettings, LogLevel, Settings},
+    config::{AccountSettings, JournalKind, LogLevel, Settings},
     daemon::{build_account, http_transport},
     defender::account::{AccountHandle, Reporting},
     domain::{
@@ -65,6 +65,8 @@ pub(super) fn run(args: &LookupArgs, printer: &mut Printer) -> Exit {
     let mut settings = loaded.settings;
     // One question, one answer: who waits at a prompt does not want to wait out the re-asks.
     settings.not_found.reask_after.clear();
+    // It needs no Kafka.
+    settings.journal.kind = JournalKind::Memory;
     if settings.log.level == LogLevel::Info {
         // The answers say what went well.
         settings.log.level = LogLevel::Warn;

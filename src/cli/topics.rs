@@ -6,10 +6,11 @@ use clap::Args;
 
 use super::{Configured, Exit, block_on, print::Printer};
 use crate::{
-    config::Settings,
-    daemon::kafka_config,
+    config::{JournalKind, Settings},
+    daemon::{journal_demands, kafka_config},
     kafka::{
         client::KafkaConfig,
+        journal::Demands,
         notice::Trouble,
         topics::{
             ClusterError, ConfiguredTopic, Creation, TopicFacts, TopicReport, TopicRole, TopicState, create_missing,
@@ -48,12 +49,27 @@ pub(super) fn run(args: &TopicsArgs, printer: &mut Printer) -> Exit {
     })
 }
 
-/// The topics that the daemon reads and writes. The journal is none of them while it is in memory.
+/// The topics that the daemon reads and writes; the journal is one of them unless it is in memory.
 pub(super) fn configured_topics(settings: &Settings) -> Vec<ConfiguredTopic> {
     let topics = &settings.topics;
     let of = |role, name: &str| ConfiguredTopic { role, name: name.to_owned() };
     let input = topics.input.iter().map(|name| of(TopicRole::Input, name));
-    input.chain([of(TopicRole::Output, &topics.output), of(TopicRole::DeadLetters, &topics.dead_letters)]).collect()
+    let journal = match settings.journal.kind {
+        JournalKind::Kafka => {
+            strictest_demands(settings).map(|demands| of(TopicRole::Journal(demands), &topics.journal))
+        }
+        JournalKind::Memory => None,
+    };
+    input
+        .chain([of(TopicRole::Output, &topics.output), of(TopicRole::DeadLetters, &topics.dead_letters)])
+        .chain(journal)
+        .collect()
+}
+
+/// The accounts share the journal's topic: it must do for the one that looks back furthest.
+fn strictest_demands(settings: &Settings) -> Option<Demands> {
+    let demands = settings.accounts.iter().map(|account| journal_demands(settings, account));
+    demands.max_by_key(|demands| demands.retention)
 }
 
 /// A topic in a line: partitions, replicas, and the settings that matter.
@@ -72,17 +88,8 @@ pub(super) fn settings_words(facts: &TopicFacts) -> String {
 async fn show(config: &KafkaConfig, topics: &[ConfiguredTopic], printer: &mut Printer) -> Result<Exit, ClusterError> {
     let reports = describe(config, topics).await?;
     printer.say(&table(&reports));
-    for report in &reports {
-        for remark in remarks(report) {
-            printer.say(&format!("{}: {remark}", report.topic.name));
-        }
-    }
-    let unusable = |report: &TopicReport| match &report.state {
-        TopicState::Missing => false,
-        TopicState::Refused(_) => true,
-        TopicState::Present(facts) => !facts.refusals.is_empty(),
-    };
-    if reports.iter().any(unusable) {
+    say_remarks(&reports, printer);
+    if reports.iter().any(is_unusable) {
         return Ok(Exit::Config);
     }
     if reports.iter().any(TopicReport::is_missing) {
@@ -103,15 +110,38 @@ async fn create(config: &KafkaConfig, topics: &[ConfiguredTopic], printer: &mut 
             Err(words) => printer.complain(&format!("error: {words}")),
         }
     }
+    // What existed before may not be what the daemon can work with.
+    let reports = describe(config, topics).await?;
+    say_remarks(&reports, printer);
     let all = creations.iter().all(|creation| creation.result.is_ok());
-    Ok(if all { Exit::Done } else { Exit::Config })
+    Ok(if all && !reports.iter().any(is_unusable) { Exit::Done } else { Exit::Config })
+}
+
+fn say_remarks(reports: &[TopicReport], printer: &mut Printer) {
+    for report in reports {
+        for remark in remarks(report) {
+            printer.say(&format!("{}: {remark}", report.topic.name));
+        }
+    }
+}
+
+fn is_unusable(report: &TopicReport) -> bool {
+    match &report.state {
+        TopicState::Missing => false,
+        TopicState::Refused(_) => true,
+        TopicState::Present(facts) => !facts.refusals.is_empty(),
+    }
 }
 
 fn created(creation: &Creation) -> String {
     let Creation { topic, partitions, replicas, settings, .. } = creation;
     let settings = settings.iter().map(|(name, value)| format!(", {name} {}", readable(name, value)));
+    let advice = match topic.role {
+        TopicRole::Journal(_) => "; never change its number of partitions, else what was spent is not found again",
+        TopicRole::Input | TopicRole::Output | TopicRole::DeadLetters => "",
+    };
     format!(
-        "created the {} topic {}: {}, {}{}",
+        "created the {} topic {}: {}, {}{}{advice}",
         topic.role,
         topic.name,
         counted(usize::try_from(*partitions).unwrap_or_default(), "partition"),
@@ -137,11 +167,12 @@ fn remarks(report: &TopicReport) -> Vec<&str> {
 }
 
 /// The columns after those that every topic has: a setting each.
-const COLUMNS: [(&str, &str); 4] = [
+const COLUMNS: [(&str, &str); 5] = [
     ("MIN IN SYNC", "min.insync.replicas"),
     ("CLEANUP", "cleanup.policy"),
     ("RETENTION", "retention.ms"),
     ("LARGEST BATCH", "max.message.bytes"),
+    ("TIMESTAMPS", "message.timestamp.type"),
 ];
 
 fn table(reports: &[TopicReport]) -> String {
@@ -215,6 +246,45 @@ mod tests {
         assert_eq!(exit_of(&error), exit);
     }
 
+    fn settings(changed: &[(&str, &str)]) -> Settings {
+        let identity = |name: &str, tenant: u32| {
+            [("tenant_id", format!("{tenant:08}-2222-3333-4444-555555555555")), ("client_id", "client".to_owned())]
+                .map(|(key, value)| (format!("accounts.{name}.{key}"), value))
+        };
+        let mut flags = vec![("kafka.bootstrap_servers".to_owned(), "kafka-1:9092".to_owned())];
+        flags.extend(identity("contoso", 1));
+        flags.extend(identity("fabrikam", 2));
+        flags.extend(changed.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let secret = |name: &str| (format!("ALERT_IPS_ACCOUNTS__{name}__CLIENT_SECRET"), "secret".to_owned());
+        let secrets = [secret("CONTOSO"), secret("FABRIKAM")];
+        Settings::load(Some("/dev/null".as_ref()), &flags, secrets, |_, _| None).unwrap().settings
+    }
+
+    #[rstest]
+    // An hour, its clock margin, 45 s until a claim without an answer lapses, and 10 min.
+    #[case::defaults(&[], 71, false)]
+    #[case::the_longer_window_of_two_accounts(&[("accounts.fabrikam.limits", "1000 per 1d")], 1453, false)]
+    #[case::answers_are_reused_for_longer(&[("reuse.reuse_for", "2d")], 2890, false)]
+    #[case::untold_settings(&[("journal.assume_settings", "true")], 71, true)]
+    fn the_journal_must_do_for_every_account(
+        #[case] changed: &[(&str, &str)],
+        #[case] minutes: u64,
+        #[case] assume_settings: bool,
+    ) {
+        let topics = configured_topics(&settings(changed));
+        let demands = Demands { retention: Duration::from_mins(minutes), assume_settings };
+        let journal =
+            ConfiguredTopic { role: TopicRole::Journal(demands), name: "defender.alert-ips.journal".to_owned() };
+        assert_eq!(topics.last(), Some(&journal));
+    }
+
+    #[test]
+    fn a_journal_in_memory_needs_no_topic() {
+        let topics = configured_topics(&settings(&[("journal.kind", "memory")]));
+        let roles: Vec<_> = topics.iter().map(|topic| topic.role).collect();
+        assert_eq!(roles, [TopicRole::Input, TopicRole::Output, TopicRole::DeadLetters]);
+    }
+
     #[test]
     fn a_missing_topic_has_a_row_without_values() {
         let topic = |role, name: &str| ConfiguredTopic { role, name: name.into() };
@@ -225,9 +295,9 @@ mod tests {
             TopicReport { topic: topic(TopicRole::DeadLetters, "dead"), state: TopicState::Missing },
         ];
         let expected = [
-            "TOPIC  ROLE          STATE    PARTITIONS  REPLICAS  MIN IN SYNC  CLEANUP  RETENTION  LARGEST BATCH",
-            "in     input         present  6           3         -            delete   -          -",
-            "dead   dead letters  missing  -           -         -            -        -          -",
+            "TOPIC  ROLE          STATE    PARTITIONS  REPLICAS  MIN IN SYNC  CLEANUP  RETENTION  LARGEST BATCH  TIMESTAMPS",
+            "in     input         present  6           3         -            delete   -          -              -",
+            "dead   dead letters  missing  -           -         -            -        -          -              -",
         ];
         assert_eq!(table(&reports).lines().collect::<Vec<_>>(), expected);
     }

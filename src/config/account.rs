@@ -42,8 +42,8 @@ pub struct AccountSettings {
 }
 
 impl AccountSettings {
-    /// What names the account in the journal: `tenant_id/client_id`.
-    pub fn key(&self) -> String {
+    /// What names the account in the journal: `tenant_id/client_id`, in lower case.
+    pub fn journal_key(&self) -> String {
         format!("{}/{}", self.tenant_id, self.client_id)
     }
 }

@@ -257,7 +257,7 @@ fn as_its_kind(path: &str, value: toml::Value, source: &Source) -> toml::Value {
         return value;
     };
     match keys::find(path).map(|key| key.kind) {
-        Some(Kind::Number) => text.trim().parse().unwrap_or(value),
+        Some(Kind::Number | Kind::Flag) => text.trim().parse().unwrap_or(value),
         Some(Kind::List) if text.trim_start().starts_with('[') => text.trim().parse().unwrap_or(value),
         Some(Kind::List) => toml::Value::Array(
             text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(toml::Value::from).collect(),

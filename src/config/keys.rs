@@ -20,6 +20,8 @@ pub(super) enum Kind {
     Text,
     /// As a TOML number.
     Number,
+    /// As true or false.
+    Flag,
     /// As a TOML array, or as items separated by commas.
     List,
 }
@@ -125,8 +127,9 @@ A password is better kept out of this file: ALERT_IPS_KAFKA__PROPERTIES__SASL_PA
     section(
         "accounts.*",
         "One section for each app registration in one tenant. The name (here contoso: lower-case letters, digits, `_`
-and `-`) is the label in metrics and logs. One account: every alert goes to it. Several: an alert goes to the account
-of its tenant id; without one it becomes a dead letter.",
+and `-`) is the label in metrics and logs. One account: every alert goes to it. Several, of different tenants: an alert
+goes to the account of its tenant id; without one it becomes a dead letter. In the journal an account is called
+tenant_id/client_id.",
     ),
     section("priority", "Which lookup gets the next call."),
     section("reuse", "Which answers are good for a further alert with the same id, without a call."),
@@ -142,7 +145,7 @@ const fn key(path: &'static str, kind: Kind, fallback: Fallback, doc: &'static s
 }
 
 use Fallback::{Environment, HostName, Required, Value};
-use Kind::{List, Number, Text};
+use Kind::{Flag, List, Number, Text};
 
 /// The keys, in the order of the sample file.
 #[rustfmt::skip]
@@ -159,10 +162,10 @@ pub(super) const KEYS: &[Key] = &[
     key("topics.dead_letters", Text, Value("\"defender.alert-ips.dead-letters\""),
         "What can't be answered for good, in its original form, with the reason."),
     key("topics.journal", Text, Value("\"defender.alert-ips.journal\""),
-        "For the journal in Kafka."),
+        "Every call, claimed before it is made and answered after it. Never change its number of partitions."),
 
     key("instance.name", Text, HostName,
-        "Default: the host's name. No two instances of one group may share it."),
+        "Its name in the journal and at the brokers. Default: the host's name. No two instances of one group may share it."),
 
     key("input.format", Text, Value("\"auto\""),
         "auto: each message is recognised by its shape."),
@@ -181,9 +184,14 @@ The service's page says 30 days; where the tenant's retention is longer (up to 1
     key("output.delivery", Text, Value("\"at-least-once\""),
         "at-least-once: nothing is lost; a crash may repeat what was open."),
 
-    key("journal.kind", Text, Value("\"memory\""),
-        "memory: it knows the calls of this process alone. So run one instance; within an hour of a restart there may be more
+    key("journal.kind", Text, Value("\"kafka\""),
+        "kafka: in topics.journal. All instances that share the app registration keep one budget, also through restarts, and ask
+nothing twice.
+memory: it knows the calls of this process alone. So run one instance; within an hour of a restart there may be more
 calls than the limits allow."),
+    key("journal.assume_settings", Flag, Value("false"),
+        "true: go on where the broker does not tell the journal's settings, as Azure Event Hubs doesn't. `alert-ips check --online`
+names those that it must have then."),
 
     key("accounts.*.tenant_id", Text, Required("\"11111111-2222-3333-4444-555555555555\""),
         "Required. Directory (tenant) id."),

@@ -26,8 +26,8 @@ pub use self::{
     sample::sample,
     secret::{Secret, SecretError},
     settings::{
-        Admin, DEFAULT_PATH, Delivery, Http, Input, InputFormat, Instance, JournalKind, Log, LogFormat, LogLevel,
-        NotFound, Output, OutputFormat, Patience, Priority, Retry, Reuse, Settings, Start,
+        Admin, DEFAULT_PATH, Delivery, Http, Input, InputFormat, Instance, Journal, JournalKind, Log, LogFormat,
+        LogLevel, NotFound, Output, OutputFormat, Patience, Priority, Retry, Reuse, Settings, Start,
     },
 };
 

@@ -33,7 +33,7 @@ pub struct Settings {
     pub instance: Instance,
     pub input: Input,
     pub output: Output,
-    pub journal: JournalKind,
+    pub journal: Journal,
     /// By name; at least one, each with a tenant of its own.
     pub accounts: Vec<AccountSettings>,
     pub priority: Priority,
@@ -101,8 +101,18 @@ pub enum Delivery {
 
 /// Where calls are written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Journal {
+    pub kind: JournalKind,
+    /// Go on where the broker does not tell the topic's settings.
+    pub assume_settings: bool,
+}
+
+/// Who knows what was spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JournalKind {
-    /// A restart forgets what was spent.
+    /// All instances, also after a restart.
+    Kafka,
+    /// This process, while it lives.
     Memory,
 }
 
@@ -263,7 +273,7 @@ impl Settings {
             instance: read_instance(reader),
             input: read_input(reader),
             output: read_output(reader),
-            journal: reader.read("journal.kind", value::choice(&[("memory", JournalKind::Memory)], &["kafka"])),
+            journal: read_journal(reader),
             accounts: account::read_all(reader, priority.reserve, credentials),
             priority,
             reuse: read_reuse(reader),
@@ -311,6 +321,14 @@ fn read_output(reader: &mut Reader) -> Output {
         format: reader.read("output.format", value::choice(&[("json", OutputFormat::Json)], &later)),
         delivery: reader
             .read("output.delivery", value::choice(&[("at-least-once", Delivery::AtLeastOnce)], &["exactly-once"])),
+    }
+}
+
+fn read_journal(reader: &mut Reader) -> Journal {
+    let kinds = [("kafka", JournalKind::Kafka), ("memory", JournalKind::Memory)];
+    Journal {
+        kind: reader.read("journal.kind", value::choice(&kinds, &[])),
+        assume_settings: reader.read("journal.assume_settings", value::flag),
     }
 }
 

@@ -143,6 +143,14 @@ pub(super) enum Least {
     AboveZero,
 }
 
+/// True or false.
+pub(super) fn flag(value: &Value) -> Read<bool> {
+    match value {
+        Value::Boolean(flag) => Ok(*flag),
+        other => Err(format!("is {} here, but must be true or false, without quotes", kind(other))),
+    }
+}
+
 /// One of the `available` words; those that are `planned` have a meaning, but not in this version.
 pub(super) fn choice<T: Copy>(available: &[(&str, T)], planned: &[&str]) -> impl Fn(&Value) -> Read<T> {
     move |value| {

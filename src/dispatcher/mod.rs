@@ -389,7 +389,7 @@ impl Dispatcher {
     fn noticed(&mut self, notice: Notice) {
         let part = match notice.from {
             Client::Source => &self.reporting.input,
-            Client::Sink | Client::Journal | Client::Admin => &self.reporting.output,
+            Client::Sink | Client::Journal | Client::JournalTrial | Client::Admin => &self.reporting.output,
         };
         match notice.news {
             News::Trouble(trouble) => part.set(Condition::Waiting(trouble.words().to_owned())),

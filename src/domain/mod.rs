@@ -14,6 +14,7 @@ pub mod limit;
 pub mod outcome;
 pub mod phase;
 pub mod progress;
+pub mod reasks;
 pub mod record;
 pub mod related_ips;
 pub mod retry;

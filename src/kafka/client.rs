@@ -106,6 +106,11 @@ const JOURNAL_WRITER_DEFAULTS: &[(&str, &str)] = &[
 const JOURNAL_WRITER_OWNED: &[(&str, &str)] =
     &[("enable.idempotence", "true"), ("acks", "all"), ("linger.ms", "0"), ("delivery.report.only.error", "false")];
 
+/// A write that asks for two acknowledgements, which Kafka does not know: see [`KafkaConfig::journal_trial`]. An idempotent
+/// producer can't ask so.
+const JOURNAL_TRIAL_OWNED: &[(&str, &str)] =
+    &[("enable.idempotence", "false"), ("acks", "2"), ("linger.ms", "0"), ("delivery.report.only.error", "false")];
+
 const COMMON_DEFAULTS: &[(&str, &str)] = &[
     ("statistics.interval.ms", "5000"),
     // A missing topic that was created meanwhile, or a partition added, is noticed within this time.
@@ -206,6 +211,14 @@ impl KafkaConfig {
         let mut config = self.layered(JOURNAL_WRITER_DEFAULTS, JOURNAL_WRITER_OWNED);
         config.set("message.timeout.ms", give_up_after.as_millis().max(1).to_string());
         config.set("queue.buffering.max.messages", MAX_UNACKNOWLEDGED_ENTRIES.to_string());
+        config
+    }
+
+    /// Writes what a broker refuses, but only after it has looked whether the writer has the right: so the right is
+    /// shown and the topic stays as it is.
+    pub(super) fn journal_trial(&self, give_up_after: Duration) -> ClientConfig {
+        let mut config = self.layered(&[], JOURNAL_TRIAL_OWNED);
+        config.set("message.timeout.ms", give_up_after.as_millis().max(1).to_string());
         config
     }
 
@@ -324,6 +337,7 @@ mod tests {
         let tuned = [("linger.ms", "500"), ("fetch.min.bytes", "100000"), ("delivery.timeout.ms", "600000")];
         let config = config(&tuned);
         let (reader, writer) = (config.journal_reader(), config.journal_writer(Duration::from_secs(10)));
+        assert!(config.journal_trial(Duration::from_secs(10)).create_native_config().is_ok());
         assert_eq!((writer.get("linger.ms"), reader.get("fetch.min.bytes")), (Some("0"), Some("1")));
         assert_eq!((writer.get("message.timeout.ms"), writer.get("delivery.timeout.ms")), (Some("10000"), None));
         assert!(reader.create_native_config().is_ok() && writer.create_native_config().is_ok());

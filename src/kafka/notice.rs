@@ -25,7 +25,9 @@ pub enum Client {
     Sink,
     /// Both connections of the journal.
     Journal,
-    /// One-off questions, for the command line.
+    /// A one-off trial of the journal, for the command line.
+    JournalTrial,
+    /// Other one-off questions, for the command line.
     Admin,
 }
 
@@ -35,6 +37,7 @@ impl fmt::Display for Client {
             Self::Source => "source",
             Self::Sink => "sink",
             Self::Journal => "journal",
+            Self::JournalTrial => "journal trial",
             Self::Admin => "admin",
         })
     }
@@ -45,7 +48,7 @@ impl Client {
     const fn goes_on(self) -> &'static str {
         match self {
             Self::Source | Self::Sink | Self::Journal => "; it is tried again by itself",
-            Self::Admin => "",
+            Self::JournalTrial | Self::Admin => "",
         }
     }
 }
@@ -230,10 +233,12 @@ pub(super) fn explain(client: Client, code: Code, servers: &str, about: &str) ->
             "a topic is missing: {about}{goes_on}; create it with `alert-ips topics --create` \
              or correct its name in the section topics"
         )),
-        Code::TopicAuthorizationFailed if client == Client::Journal => Trouble::Denied(format!(
-            "kafka denies access to the journal: {about}{goes_on}; grant read, write, describe and describe_configs on its \
+        Code::TopicAuthorizationFailed if matches!(client, Client::Journal | Client::JournalTrial) => {
+            Trouble::Denied(format!(
+                "kafka denies access to the journal: {about}{goes_on}; grant read, write, describe and describe_configs on its \
              topic"
-        )),
+            ))
+        }
         Code::TopicAuthorizationFailed => Trouble::Denied(format!(
             "kafka denies access to a topic: {about}{goes_on}; grant read and describe on the \
              input topics, write and describe on the output and dead-letter topics"

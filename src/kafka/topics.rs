@@ -222,6 +222,7 @@ fn creation_words(name: &str, code: Code) -> String {
             "; grant create on the topic, or have an administrator create it"
         }
         Code::PolicyViolation => "; the cluster's policy forbids these settings: have an administrator create it",
+        Code::InvalidConfig => "; the cluster does not take one of its settings: have an administrator create it",
         Code::InvalidReplicationFactor => "; the cluster has too few brokers in service",
         _ => "",
     };

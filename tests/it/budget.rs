@@ -247,8 +247,7 @@ fn a_named_time_is_the_first_at_which_a_claim_is_granted() {
         let mut budget = declared(&schedule.terms, now);
         for step in 2..42 {
             now += Duration::from_millis(random.random_range(0..60));
-            budget.advance(at(now));
-            if let Room::At(free) = budget.room(WriterId(0), Severity::Low, false, 0) {
+            if let Room::At(free) = budget.outlook(at(now)).room(WriterId(0), Severity::Low, false, 0) {
                 named += 1;
                 let (mut before, mut then) = (budget.clone(), budget.clone());
                 let just_before = JournalTime::from_origin(free.since_origin() - Duration::from_nanos(1));
@@ -349,7 +348,7 @@ fn a_writer_that_declared_no_terms_is_granted_nothing() {
 fn a_stricter_limit_holds_until_no_call_made_under_it_holds_a_slot() {
     let mut budget = declared(&terms(&[limit(400, 60)]), Duration::from_secs(1));
     budget.apply(at(Duration::from_secs(1)), &entry(1, 1, Body::Terms(terms(&[limit(40, 60)]))));
-    let calls = |budget: &Budget| budget.windows().next().unwrap().0.calls.get();
+    let calls = |budget: &Budget| budget.outlook(JournalTime::default()).windows().next().unwrap().0.calls.get();
     assert_eq!(calls(&budget), 40);
     // A rolling restart: the second writer says the same as the first from now on, and its earlier word holds a while.
     budget.apply(at(Duration::from_secs(50)), &entry(1, 2, Body::Terms(terms(&[limit(400, 60)]))));
@@ -368,11 +367,15 @@ fn highs_of_one_writer_hold_back_the_others_minor_claims() {
     let (held_back, high) = (claim(0, 2, Severity::Low, false), claim(0, 3, Severity::High, false));
     assert_eq!(budget.apply(second(3), &held_back), Ruling::Refused(held_back.id));
     assert_eq!(budget.apply(second(3), &high), Ruling::Granted(high.id));
-    assert_eq!(budget.room(WriterId(0), Severity::Low, false, 0), Room::At(second(12)));
+    assert_eq!(budget.outlook(JournalTime::default()).room(WriterId(0), Severity::Low, false, 0), Room::At(second(12)));
     // The tenth that is the others' own is not held back.
-    assert_eq!(budget.room(WriterId(0), Severity::Low, true, 0), Room::Now);
+    assert_eq!(budget.outlook(JournalTime::default()).room(WriterId(0), Severity::Low, true, 0), Room::Now);
     budget.apply(second(4), &claim(1, 3, Severity::High, false));
-    assert_eq!(budget.room(WriterId(0), Severity::Low, false, 0), Room::Now, "no more of them wait");
+    assert_eq!(
+        budget.outlook(JournalTime::default()).room(WriterId(0), Severity::Low, false, 0),
+        Room::Now,
+        "no more of them wait"
+    );
 }
 
 #[test]
@@ -380,7 +383,10 @@ fn a_freeze_lasts_from_its_entry_on() {
     let mut budget = declared(&terms(&[limit(400, 60)]), Duration::from_secs(1));
     let freeze = Freeze { lasts: Duration::from_secs(30), why: "429".into() };
     budget.apply(at(Duration::from_secs(5)), &entry(1, 1, Body::Freeze(freeze)));
-    assert_eq!(budget.room(WriterId(0), Severity::High, true, 0), Room::At(at(Duration::from_secs(35))));
+    assert_eq!(
+        budget.outlook(JournalTime::default()).room(WriterId(0), Severity::High, true, 0),
+        Room::At(at(Duration::from_secs(35)))
+    );
 }
 
 #[test]

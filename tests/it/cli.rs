@@ -140,7 +140,11 @@ fn brokers(topics: &[&str]) -> MockCluster<'static, DefaultProducerContext> {
     cluster
 }
 
-const TOPICS: [&str; 3] = ["defender.alerts", "defender.alert-ips", "defender.alert-ips.dead-letters"];
+const TOPICS: [&str; 4] =
+    ["defender.alerts", "defender.alert-ips", "defender.alert-ips.dead-letters", "defender.alert-ips.journal"];
+
+/// The embedded broker does not tell the settings of its topics.
+const ASSUMED: &str = "journal.assume_settings=true";
 
 #[rstest]
 #[case::no_command(&[])]
@@ -218,7 +222,7 @@ async fn a_valid_configuration_is_summed_up_and_nothing_is_tried() {
     assert_eq!(ended.code, 0, "{}", ended.err);
     assert!(ended.out.starts_with(&format!("ok: {}: ", config.file())), "{}", ended.out);
     for expected in
-        [TENANT, "100 per 1m and 1500 per 1h (share 0.2)", "5 in flight", "group alert-ips", TOPICS[0], TOPICS[2]]
+        [TENANT, "100 per 1m and 1500 per 1h (share 0.2)", "5 in flight", "group alert-ips", TOPICS[0], TOPICS[2], TOPICS[3]]
     {
         assert!(ended.out.contains(expected), "no {expected} in\n{}", ended.out);
     }
@@ -267,12 +271,16 @@ async fn the_printed_sample_is_a_file_to_begin_with() {
 async fn what_works_is_said_to_and_costs_one_call() {
     let (sim, origin) = service().await;
     let cluster = brokers(&TOPICS);
-    let ended = Config::new(&origin, &cluster.bootstrap_servers()).run("check", &["--online"]).await;
+    let ended = Config::new(&origin, &cluster.bootstrap_servers()).run("check", &["--online", "--set", ASSUMED]).await;
     assert_eq!(ended.code, 0, "{}", ended.all());
     ended.line("ok", "brokers: ");
     assert!(ended.line("ok", "input topic defender.alerts: ").contains("3 partitions, 1 replica"));
     ended.line("ok", "output topic defender.alert-ips: ");
     ended.line("ok", "dead letters topic defender.alert-ips.dead-letters: ");
+    ended.line("ok", "journal topic defender.alert-ips.journal: ");
+    assert!(ended.line("warning", "journal topic ").contains("it is taken to have cleanup.policy delete, retention of"));
+    let journal = format!("entries of {TENANT}/{CLIENT} can be read and appended");
+    assert!(ended.line("ok", "account contoso, journal: ").contains(&journal));
     assert!(ended.line("ok", "group alert-ips: ").contains("0 of 3 partitions"));
     ended.line("ok", "account contoso, sign-in: ");
     assert!(ended.line("ok", "account contoso, role: ").contains("Ip.Read.All"));
@@ -292,6 +300,8 @@ async fn everything_is_tried_even_if_the_first_fails() {
     assert!(words.contains("Connection refused") && words.contains(&brokers), "{words}");
     assert!(!words.contains("tried again"), "a command ends: {words}");
     ended.line("skipped", "input topic defender.alerts: ");
+    ended.line("skipped", "journal topic defender.alert-ips.journal: ");
+    ended.line("skipped", "account contoso, journal: ");
     ended.line("ok", "account contoso, sign-in: ");
     assert!(ended.line("FAILED", "account contoso, API: ").contains("403"));
     assert!(ended.out.ends_with("2 things do not work\n"), "{}", ended.out);
@@ -306,10 +316,44 @@ async fn a_missing_topic_is_told_with_the_command_that_creates_it() {
     let ended = config.run("check", &["--online"]).await;
     assert_eq!(ended.code, 78);
     assert!(ended.line("FAILED", "output topic defender.alert-ips: ").contains("`alert-ips topics --create`"));
-    let ended = config.run("topics", &[]).await;
+    let ended = config.run("topics", &["--set", ASSUMED]).await;
     assert_eq!(ended.code, 1, "{}", ended.all());
     assert!(ended.line("defender.alert-ips ", "output").contains("missing"), "{}", ended.out);
     assert!(ended.out.contains("topics --create"), "{}", ended.out);
+}
+
+#[rstest]
+#[case::missing(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, "`alert-ips topics --create`")]
+#[case::denied(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "on the journal")]
+#[tokio::test]
+async fn a_journal_that_cannot_be_used_is_told_unless_it_is_in_memory(
+    #[case] error: RDKafkaRespErr,
+    #[case] remedy: &str,
+) {
+    let (_sim, origin) = service().await;
+    let cluster = brokers(&TOPICS);
+    cluster.topic_error(TOPICS[3], error).unwrap();
+    let config = Config::new(&origin, &cluster.bootstrap_servers());
+    let ended = config.run("check", &["--online", "--set", ASSUMED]).await;
+    assert_eq!(ended.code, 78);
+    let words = ended.line("FAILED", "journal topic defender.alert-ips.journal: ");
+    assert!(words.contains(remedy), "{words}");
+    ended.line("skipped", "account contoso, journal: needs the journal topic");
+    let ended = config.run("check", &["--online", "--set", "journal.kind=memory"]).await;
+    assert_eq!(ended.code, 0, "{}", ended.all());
+    assert!(!ended.out.contains(TOPICS[3]), "{}", ended.out);
+}
+
+#[tokio::test]
+async fn settings_that_the_broker_does_not_tell_are_a_failure_with_the_way_out() {
+    let (_sim, origin) = service().await;
+    let cluster = brokers(&TOPICS);
+    let config = Config::new(&origin, &cluster.bootstrap_servers());
+    for arguments in [["check", "--online"].as_slice(), &["topics"], &["topics", "--create"]] {
+        let ended = config.run(arguments[0], &arguments[1..]).await;
+        assert_eq!(ended.code, 78, "{arguments:?}: {}", ended.all());
+        assert!(ended.out.contains("set journal.assume_settings = true"), "{arguments:?}: {}", ended.out);
+    }
 }
 
 #[rstest]

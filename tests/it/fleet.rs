@@ -13,7 +13,7 @@ use alert_ips::{
     clock::Clock,
     defender::{
         account::{Account, AccountHandle, Pending, Reporting},
-        journal::Journal,
+        journal::{Footing, Journal, News},
     },
     domain::{
         alert::{Alert, AlertId, Severity},
@@ -50,7 +50,8 @@ impl Topic {
         let mut topic = self.0.lock().unwrap();
         topic.entries += 1;
         for reader in &topic.readers {
-            let _ = reader.try_send(Stamped { at, entry: entry.clone() });
+            let offset = i64::try_from(topic.entries).unwrap();
+            let _ = reader.try_send(Stamped { at, offset, entry: entry.clone() });
         }
     }
 
@@ -64,7 +65,7 @@ struct TopicJournal {
     clock: Clock,
     appends: mpsc::Sender<Entry>,
     arriving: mpsc::Receiver<Stamped>,
-    here: VecDeque<Stamped>,
+    here: VecDeque<News>,
 }
 
 impl TopicJournal {
@@ -87,7 +88,12 @@ impl TopicJournal {
                 let _ = deliver.try_send(stamped);
             }
         });
-        Self { clock: clock.clone(), appends, arriving, here: VecDeque::new() }
+        Self {
+            clock: clock.clone(),
+            appends,
+            arriving,
+            here: [News::Replay(Box::default()), News::Usable(Footing::default())].into(),
+        }
     }
 }
 
@@ -96,19 +102,21 @@ impl Journal for TopicJournal {
         let _ = self.appends.try_send(entry);
     }
 
-    fn try_next(&mut self) -> Option<Stamped> {
-        self.here.pop_front().or_else(|| self.arriving.try_recv().ok())
+    fn try_next(&mut self) -> Option<News> {
+        self.here.pop_front().or_else(|| self.arriving.try_recv().ok().map(News::Entry))
     }
 
-    async fn next(&mut self) -> Stamped {
+    async fn next(&mut self) -> News {
         match self.here.pop_front() {
-            Some(stamped) => stamped,
+            Some(news) => news,
             None => match self.arriving.recv().await {
-                Some(stamped) => stamped,
+                Some(stamped) => News::Entry(stamped),
                 None => std::future::pending().await,
             },
         }
     }
+
+    async fn flush(&mut self) {}
 
     fn now(&self) -> JournalTime {
         JournalTime::from_origin(self.clock.boot().since_origin())

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::{Configured, Exit, block_on, print::Printer};
 use crate::{
-    config::{AccountSettings, DEFAULT_PATH, Settings},
+    config::{AccountSettings, DEFAULT_PATH, JournalKind, Settings},
     daemon::http_transport,
     defender::transport::HttpTransport,
 };
@@ -19,8 +19,9 @@ const WITHIN: Duration = Duration::from_secs(15);
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Nothing is written to a topic, and the consumer group is not joined: whether the brokers allow that \
-                        shows when the daemon runs. Exits with 0 if nothing is wrong, else with 78."
+    after_help = "No record is written, and the consumer group is not joined: whether the brokers allow that shows when \
+                        the daemon runs, but for the journal, whose rights are tried (on a broker that is not Apache Kafka, \
+                        a message without entries may stay there). Exits with 0 if nothing is wrong, else with 78."
 )]
 pub(super) struct CheckArgs {
     #[command(flatten)]
@@ -100,6 +101,12 @@ fn summary(settings: &Settings) -> String {
     let mut lines = vec![
         format!("kafka: {}, group {}", settings.kafka.bootstrap_servers, settings.kafka.group_id),
         format!("topics: {} -> {}, dead letters {}", topics.input.join(", "), topics.output, topics.dead_letters),
+        match settings.journal.kind {
+            JournalKind::Kafka => format!("journal: topic {}", topics.journal),
+            JournalKind::Memory => {
+                "journal: in memory, so the limits hold for one instance until it is restarted".to_owned()
+            }
+        },
     ];
     lines.extend(settings.accounts.iter().map(account_summary));
     lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")

@@ -154,6 +154,8 @@ fn settings(scale: &Scale, servers: &str, origin: &str) -> Result<Settings, Demo
         ("topics.output", OUTPUT),
         ("topics.dead_letters", DEAD_LETTERS),
         ("instance.name", "demo"),
+        // It has no life before this one and no siblings.
+        ("journal.kind", "memory"),
         ("accounts.demo.tenant_id", crate::sim::world::TENANT),
         ("accounts.demo.client_id", "66666666-7777-8888-9999-000000000000"),
         ("accounts.demo.api_url", origin),

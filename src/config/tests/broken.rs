@@ -80,9 +80,13 @@ use super::*;
     "[output]\ndelivery = \"exactly-once\"",
     "alert-ips.toml:10: output.delivery: \"exactly-once\" is not available in this version; available: at-least-once"
 )]
-#[case::planned_journal(
-    "[journal]\nkind = \"kafka\"",
-    "alert-ips.toml:10: journal.kind: \"kafka\" is not available in this version; available: memory"
+#[case::unknown_journal(
+    "[journal]\nkind = \"redis\"",
+    "alert-ips.toml:10: journal.kind: \"redis\" is unknown; available: kafka, memory"
+)]
+#[case::assumption_in_quotes(
+    "[journal]\nassume_settings = \"yes\"",
+    "alert-ips.toml:10: journal.assume_settings: is text here, but must be true or false, without quotes"
 )]
 #[case::greedy_reserve(
     "[priority]\nreserve = 0.6",
@@ -117,6 +121,10 @@ use super::*;
 #[case::input_twice(
     "[topics]\ninput = [\"a\", \"a\"]",
     "alert-ips.toml:10: topics.input: topic a is twice in it; each must be another"
+)]
+#[case::journal_among_the_output(
+    "[topics]\njournal = \"defender.alert-ips\"",
+    "alert-ips.toml:10: topics.journal: topic defender.alert-ips is topics.output too; each must be another"
 )]
 #[case::reask_at_once(
     "[not_found]\nreask_after = [\"1m\", \"0s\"]",

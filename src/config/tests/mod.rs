@@ -80,12 +80,13 @@ fn what_lacks_nothing_loads_with_the_defaults() {
     let [account] = &settings.accounts[..] else { panic!("one account") };
     assert_eq!(account.limits.iter().map(ToString::to_string).collect::<Vec<_>>(), ["100 per 1m", "1500 per 1h"]);
     assert_eq!(account.max_in_flight.get(), 8);
-    assert_eq!(account.key(), "11111111-2222-3333-4444-555555555555/66666666-7777-8888-9999-000000000000");
+    assert_eq!(account.journal_key(), "11111111-2222-3333-4444-555555555555/66666666-7777-8888-9999-000000000000");
     assert_eq!(account.client_secret.read().unwrap().expose_secret(), SECRET);
     assert_eq!(settings.priority.patience.of(crate::domain::alert::Severity::Low).as_secs(), 1800);
     assert_eq!(settings.input.max_open_bytes, 32 << 20);
     assert_eq!(settings.admin.listen.unwrap().to_string(), "127.0.0.1:9466");
     assert!(!settings.instance.name.is_empty());
+    assert_eq!(settings.journal, Journal { kind: JournalKind::Kafka, assume_settings: false });
 }
 
 #[test]
@@ -181,6 +182,21 @@ fn a_bare_name_is_a_systemd_credential() {
 fn a_simulated_service_on_loopback_may_speak_http(#[case] url: &str) {
     let loaded = Folder::with(COMPLETE).load(&[("accounts.contoso.api_url", url)], &[]).unwrap();
     assert_eq!(loaded.settings.accounts[0].api_url.scheme(), "http");
+}
+
+#[rstest]
+#[case::of_the_file("[journal]\nkind = \"memory\"\nassume_settings = true", &[])]
+#[case::of_the_environment("", &[("ALERT_IPS_JOURNAL__KIND", "memory"), ("ALERT_IPS_JOURNAL__ASSUME_SETTINGS", "true")])]
+fn the_journal_can_be_chosen(#[case] added: &str, #[case] environment: &[(&str, &str)]) {
+    let loaded = Folder::with(&format!("{COMPLETE}{added}\n")).load(&[], environment).unwrap();
+    assert_eq!(loaded.settings.journal, Journal { kind: JournalKind::Memory, assume_settings: true });
+}
+
+#[test]
+fn the_journals_key_is_the_same_however_its_ids_are_written() {
+    let flags = [("accounts.contoso.tenant_id", "Contoso.Example"), ("accounts.contoso.client_id", "A1-B2")];
+    let loaded = Folder::with(COMPLETE).load(&flags, &[]).unwrap();
+    assert_eq!(loaded.settings.accounts[0].journal_key(), "contoso.example/a1-b2");
 }
 
 #[rstest]

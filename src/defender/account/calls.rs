@@ -13,8 +13,8 @@ use crate::{
     },
     domain::{
         alert::{AlertId, Severity},
-        budget::{Room, Ruling},
-        journal::{Answer, Body, Claim, EntryId, Permit, Reached, Stamped},
+        budget::Room,
+        journal::{Answer, Body, Claim, EntryId, Permit, Reached},
         time::BootTime,
     },
 };
@@ -47,7 +47,8 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let now = self.clock.boot();
         self.reporting.pulse.beat(now);
         self.replay();
-        self.budget.advance(self.journal.now());
+        self.give_up_claims(now);
+        let held = self.release_held(now);
         self.backlog.release_due(now);
         self.renew_token(now);
         let due = self.backlog.next_due();
@@ -59,20 +60,33 @@ impl<J: Journal, T: Transport> Account<J, T> {
             }
         };
         if self.draining {
-            // Nothing is started any more: only a call that ends matters.
-            return None;
+            // Nothing is started any more: only what ends matters.
+            return self.next_expiry();
         }
-        [wake, due, self.access.next_renewal()].into_iter().flatten().min()
+        [wake, due, held, self.next_expiry(), self.access.next_renewal()].into_iter().flatten().min()
+    }
+
+    /// When the first of the claims under way expires.
+    fn next_expiry(&self) -> Option<BootTime> {
+        self.claims.values().map(|(_, expires)| *expires).min()
     }
 
     fn next_step(&mut self, now: BootTime) -> Step {
         if self.draining || !Severity::ALL.into_iter().any(|severity| self.backlog.is_ready(severity)) {
             return Step::Idle;
         }
-        if self.access.token(now).is_none() {
+        if self.access.token(now).is_none() || !self.standing.is_usable() {
             return Step::Idle;
         }
-        let quiet = self.calls.is_empty() && self.claims.is_empty();
+        let journal_now = self.journal.now();
+        if let Some(until) = self.standing.doubted_until(journal_now) {
+            return Step::Wait(self.boot_at(until));
+        }
+        let held_back = self.frozen_here.max(self.refused_until);
+        if now < held_back {
+            return Step::Wait(held_back);
+        }
+        let quiet = self.calls.is_empty() && self.claims.is_empty() && self.held.is_empty();
         if let Some(probe) = self.access.next_probe().max(self.breaker.next_probe()) {
             match (now >= probe, quiet) {
                 (false, _) => return Step::Wait(probe),
@@ -82,8 +96,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
         }
         let writer = self.last_entry.writer;
         let claimed = self.claims.len();
-        let high = self.budget.room(writer, Severity::High, true, claimed);
-        let other = self.budget.room(writer, Severity::Low, self.backlog.others_are_due(), claimed);
+        let outlook = self.budget.outlook(journal_now);
+        let high = outlook.room(writer, Severity::High, true, claimed);
+        let other = outlook.room(writer, Severity::Low, self.backlog.others_are_due(), claimed);
         let paced = now < self.paced_until;
         let may_go =
             |severity| if severity == Severity::High { high == Room::Now } else { other == Room::Now && !paced };
@@ -104,7 +119,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             if self.budget.claimants() > 1 { CONTENTION_STEP.mul_f64(self.random.random()) } else { Duration::ZERO };
         let at = |room| match room {
             Room::Now => Some(now),
-            Room::At(free) => Some(now + free.saturating_since(self.journal.now())),
+            Room::At(free) => Some(self.boot_at(free)),
             Room::AfterAnEntry => None,
         };
         let high = self.backlog.is_ready(Severity::High).then(|| at(high)).flatten();
@@ -112,7 +127,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         high.into_iter().chain(other).min().map_or(Step::Idle, Step::Wait)
     }
 
-    /// Appends the claim for the first lookup of `severity`, and starts its call if the journal rules at once.
+    /// Appends the claim for the first lookup of `severity`; its call starts when the journal has ruled.
     fn claim(&mut self, severity: Severity, now: BootTime) {
         let reserved = severity == Severity::High || self.backlog.others_are_due();
         let Some(place) = self.backlog.take(severity) else { return };
@@ -126,52 +141,40 @@ impl<J: Journal, T: Transport> Account<J, T> {
         self.replay();
     }
 
-    /// Applies the entries that are there.
-    pub(super) fn replay(&mut self) {
-        while let Some(stamped) = self.journal.try_next() {
-            self.apply(&stamped);
-        }
-    }
-
-    /// Applies one entry; a granted claim of ours becomes a call.
-    pub(super) fn apply(&mut self, stamped: &Stamped) {
-        let ruling = self.budget.apply(stamped.at, &stamped.entry);
-        let ours = stamped.entry.id.writer == self.last_entry.writer;
-        match (ruling, &stamped.entry.body) {
-            (Ruling::Granted(_), Body::Claim(claim)) if !ours => self.asked_elsewhere(&claim.alert),
-            (Ruling::Noted, Body::Answer(answer)) if !ours => self.answered_elsewhere(answer),
-            _ => {}
-        }
-        match ruling {
-            Ruling::Granted(claim) => {
-                if let Some((id, expires)) = self.claims.remove(&claim) {
-                    self.granted(Permit { claim, expires }, id);
-                }
-            }
-            Ruling::Refused(claim) => {
-                if let Some((id, _)) = self.claims.remove(&claim) {
-                    self.requeue(&id);
-                }
-            }
-            Ruling::Noted | Ruling::Copy => {}
-            Ruling::Divergent(claim) => {
-                tracing::error!(%claim, "the journal holds an answer to a claim that was refused: an instance of another version rules otherwise");
-            }
-        }
-    }
-
-    /// Makes the call, unless an answer came while the claim was on its way.
-    fn granted(&mut self, permit: Permit, id: AlertId) {
+    /// Makes the call as soon as this host's clock allows it too, unless an answer came while the claim was on its way.
+    pub(super) fn granted(&mut self, permit: Permit, id: AlertId) {
         let lookup = self.lookups.get(&id).map(|lookup| &lookup.alert);
         let fresh = lookup.and_then(|alert| self.answers.fresh(alert, self.clock.wall())).cloned();
-        let Some(outcome) = fresh else { return self.call(permit, id) };
-        self.give_back(permit.claim, &id);
-        self.reporting.metrics.answer_reused();
-        self.resolve(&id, &Ok(outcome));
+        if let Some(outcome) = fresh {
+            self.give_back(permit.claim, &id);
+            self.reporting.metrics.answer_reused();
+            return self.resolve(&id, &Ok(outcome));
+        }
+        self.held.push_back((permit, id));
+        self.release_held(self.clock.boot());
+    }
+
+    /// Makes the calls that are granted. Returns when to look again at those for which there is no room on this host's clock.
+    fn release_held(&mut self, now: BootTime) -> Option<BootTime> {
+        while let Some((permit, id)) = self.held.pop_front() {
+            let room = self.own_clock.room(now);
+            if room.is_some_and(|room| room <= now) {
+                self.own_clock.begin(permit.claim, now);
+                self.call(permit, id);
+            } else if permit.expires <= now || self.draining {
+                self.give_back(permit.claim, &id);
+                self.requeue(&id);
+            } else {
+                let again = room.map_or(permit.expires, |room| room.min(permit.expires));
+                self.held.push_front((permit, id));
+                return Some(again);
+            }
+        }
+        None
     }
 
     /// Frees the slot of a permit that no call was made with.
-    fn give_back(&mut self, claim: EntryId, id: &AlertId) {
+    pub(super) fn give_back(&mut self, claim: EntryId, id: &AlertId) {
         let alert = id.clone();
         self.append(Body::Answer(Answer { claim, alert, reached: Reached::Unused, status: None, outcome: None }));
     }

@@ -12,8 +12,9 @@ use crate::{
         backlog::{Parked, Place},
         journal::Answer,
         outcome::{Outcome, Rejection},
+        reasks::Asked,
         retry::Pages,
-        time::BootTime,
+        time::{BootTime, JournalTime},
     },
 };
 
@@ -89,8 +90,11 @@ impl<J: Journal, T: Transport> Account<J, T> {
             return;
         }
         let place = self.backlog.place(ask.alert.id.clone(), ask.alert.severity, ask.since);
-        match self.elsewhere_until(&ask.alert.id) {
-            Some(until) => self.backlog.park(place.clone(), until, Parked::Elsewhere),
+        let asked = self.reasks.of(&ask.alert.id);
+        let elsewhere = self.elsewhere_until(&ask.alert.id).map(|until| (until, Parked::Elsewhere));
+        let parked = elsewhere.or_else(|| Some((self.reask_at(asked?), Parked::Reask)));
+        match parked.filter(|(until, _)| *until > self.clock.boot()) {
+            Some((until, parked)) => self.backlog.park(place.clone(), until, parked),
             None => self.backlog.queue(place.clone()),
         }
         let lookup = Lookup {
@@ -100,7 +104,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             askers: vec![ask.reply],
             pages: Pages::default(),
             next_page: None,
-            reasked: 0,
+            reasked: asked.map_or(0, |asked| asked.times),
             failures: 0,
             bad_responses: 0,
             first_failed: None,
@@ -127,7 +131,8 @@ impl<J: Journal, T: Transport> Account<J, T> {
 
     /// How long another instance's question about this alert is waited for, if there is one.
     fn elsewhere_until(&self, id: &AlertId) -> Option<BootTime> {
-        self.elsewhere.get(id).copied().filter(|until| *until > self.clock.boot())
+        let until = self.elsewhere.get(id).copied().filter(|until| *until > self.journal.now())?;
+        Some(self.boot_at(until))
     }
 
     /// Puts a running lookup back into the backlog, to wait until `until` first.
@@ -170,31 +175,47 @@ impl<J: Journal, T: Transport> Account<J, T> {
         });
     }
 
-    /// Another instance asks about this alert: its answer is waited for, as long as it may take.
-    pub(super) fn asked_elsewhere(&mut self, id: &AlertId) {
-        let until = self.clock.boot() + self.config.terms.lapse_after();
-        self.elsewhere.retain(|_, until| *until > self.clock.boot());
+    /// Another instance, or this one in its former life, asks about this alert: its answer is waited for, as long as it may
+    /// take.
+    pub(super) fn asked_elsewhere(&mut self, id: &AlertId, at: JournalTime) {
+        let until = at + self.config.terms.lapse_after();
+        self.elsewhere.retain(|_, until| *until > at);
         self.elsewhere.insert(id.clone(), until);
-        if let Some(lookup) = self.lookups.get(id).filter(|lookup| lookup.is_waiting()) {
-            self.backlog.remove(&lookup.place);
-            self.backlog.park(lookup.place.clone(), until, Parked::Elsewhere);
-        }
+        self.wait_for(id, self.boot_at(until), Parked::Elsewhere);
     }
 
-    /// Another instance's question is over: its outcome is as good as one of our own, else it is our turn.
+    /// Another's question is over: its outcome is as good as one of our own, else it is asked again as it would be had this
+    /// instance asked.
     pub(super) fn answered_elsewhere(&mut self, answer: &Answer) {
         self.elsewhere.remove(&answer.alert);
         if let Some(outcome) = &answer.outcome {
             self.answers.insert(answer.alert.clone(), outcome.clone());
         }
-        let Some(lookup) = self.lookups.get(&answer.alert).filter(|lookup| lookup.is_waiting()) else { return };
+        let Some(lookup) = self.lookups.get_mut(&answer.alert).filter(|lookup| lookup.is_waiting()) else { return };
         if let Some(outcome) = self.answers.fresh(&lookup.alert, self.clock.wall()).cloned() {
             self.backlog.remove(&lookup.place);
             self.reporting.metrics.answer_reused();
             self.resolve(&answer.alert, &Ok(outcome));
+        } else if let Some(asked) = self.reasks.of(&answer.alert).filter(|_| answer.status == Some(404)) {
+            lookup.reasked = asked.times;
+            self.wait_for(&answer.alert, self.reask_at(asked), Parked::Reask);
         } else {
             self.backlog.release_elsewhere(&lookup.place);
         }
+    }
+
+    /// Moves a waiting lookup to where it waits for a time.
+    fn wait_for(&mut self, id: &AlertId, until: BootTime, parked: Parked) {
+        if let Some(lookup) = self.lookups.get(id).filter(|lookup| lookup.is_waiting()) {
+            self.backlog.remove(&lookup.place);
+            self.backlog.park(lookup.place.clone(), until, parked);
+        }
+    }
+
+    /// When an alert that the service did not know is due to be asked about again.
+    fn reask_at(&self, asked: Asked) -> BootTime {
+        let wait = self.config.reask.after.get(asked.times.saturating_sub(1)).copied().unwrap_or_default();
+        self.boot_at(asked.last + wait)
     }
 
     /// When the alert was created, as far as anything tells: its age decides about re-asks.

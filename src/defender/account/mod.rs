@@ -6,12 +6,13 @@
 
 mod access;
 mod calls;
+mod entries;
 mod lookup;
 mod report;
 mod verdicts;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -27,7 +28,7 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-use self::{access::Access, calls::Called, lookup::Lookup};
+use self::{access::Access, calls::Called, entries::Standing, lookup::Lookup};
 use super::{journal::Journal, pacer::Pacer, token::SignIn, transport::Transport, wire::Api};
 use crate::{
     clock::Clock,
@@ -35,13 +36,14 @@ use crate::{
         alert::{Alert, AlertId},
         answers::Answers,
         backlog::{Backlog, Patience},
-        budget::Budget,
-        journal::{Body, Entry, EntryId, WriterId},
+        budget::{Budget, OwnClock},
+        journal::{EntryId, Permit, WriterId},
         outcome::{Outcome, Rejection},
         phase::Phase,
+        reasks::Reasks,
         retry::{Backoff, Breaker, ReaskPlan},
         terms::Terms,
-        time::BootTime,
+        time::{BootTime, JournalTime},
     },
     observe::{
         health::{Pulse, Reporter},
@@ -149,7 +151,9 @@ pub struct Account<J, T> {
     transport: Arc<T>,
     asks: mpsc::Receiver<Ask>,
     journal: J,
+    standing: Standing,
     budget: Budget,
+    own_clock: OwnClock,
     pacer: Pacer,
     /// Until when the pacer holds everything below High back.
     paced_until: BootTime,
@@ -158,20 +162,28 @@ pub struct Account<J, T> {
     /// Boxed: a map has room for up to twice of what it holds.
     lookups: HashMap<AlertId, Box<Lookup>>,
     answers: Answers,
+    reasks: Reasks,
     breaker: Breaker,
     access: Access,
     /// Claims appended whose ruling is not known yet, and until when each is good.
     claims: HashMap<EntryId, (AlertId, BootTime)>,
+    /// Claims that were refused since the last grant, and until when nothing is claimed because of that.
+    refused_in_a_row: u32,
+    refused_until: BootTime,
+    /// Granted, and waiting for room on this host's clock.
+    held: VecDeque<(Permit, AlertId)>,
     /// Alerts that other instances ask about, and until when at most.
-    elsewhere: HashMap<AlertId, BootTime>,
+    elsewhere: HashMap<AlertId, JournalTime>,
     /// The last entry appended: as whom, and how many there were.
     last_entry: EntryId,
     instance: Arc<str>,
     /// When its terms are to be declared again.
     terms_due: BootTime,
     calls: JoinSet<Called>,
-    /// What asked for the freeze that is in force.
+    /// What asked for the last freeze.
     frozen_why: Option<String>,
+    /// Until when the service asked this instance for a pause, whether or not that can be written down.
+    frozen_here: BootTime,
     /// 429s since the last answer.
     throttled_in_a_row: u32,
     random: StdRng,
@@ -192,21 +204,28 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let mut random = StdRng::seed_from_u64(seed);
         let (publish, status) = watch::channel(AccountStatus::default());
         let account = Self {
+            standing: Standing::default(),
             budget: Budget::default(),
+            own_clock: OwnClock::default(),
             pacer: Pacer::new(&config.terms, clock.clone()),
             paced_until: BootTime::default(),
             backlog: Backlog::new(config.patience),
             lookups: HashMap::new(),
             answers: Answers::new(config.reuse_for, config.max_answers),
+            reasks: Reasks::new(config.max_answers),
             breaker: Breaker::default(),
             access: Access::default(),
             claims: HashMap::new(),
+            refused_in_a_row: 0,
+            refused_until: BootTime::default(),
+            held: VecDeque::new(),
             elsewhere: HashMap::new(),
             terms_due: BootTime::default(),
             last_entry: EntryId { writer: WriterId(random.random()), number: 0 },
             instance: config.instance.clone(),
             calls: JoinSet::new(),
             frozen_why: None,
+            frozen_here: BootTime::default(),
             throttled_in_a_row: 0,
             random,
             draining: false,
@@ -228,10 +247,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asks = Vec::new();
-        self.declare_terms();
         loop {
             let wake = self.start_calls();
-            if self.draining && self.calls.is_empty() {
+            if self.draining && self.calls.is_empty() && (self.claims.is_empty() || !self.standing.is_usable()) {
                 break;
             }
             let admitting = !self.draining && self.lookups.len() < MAX_LOOKUPS;
@@ -249,39 +267,22 @@ impl<J: Journal, T: Transport> Account<J, T> {
                     }
                 }
                 Some(signed_in) = self.access.signed_in() => self.signed_in(signed_in),
-                stamped = self.journal.next() => self.apply(&stamped),
+                news = self.journal.next() => self.hear(news),
                 () = sleep_until(&self.clock, wake) => {}
-                _ = publish.tick() => self.publish(),
-                _ = sweep.tick() => {
-                    self.sweep();
-                    self.declare_terms();
+                _ = publish.tick() => {
+                    self.write_down();
+                    self.publish();
                 }
+                _ = sweep.tick() => self.sweep(),
                 changed = phase.wait_for(|phase| *phase >= Phase::Draining), if !self.draining => {
                     drop(changed);
                     self.drain();
                 }
             }
         }
+        self.journal.flush().await;
         self.publish();
         self.reporting.pulse.finish();
-    }
-
-    /// Tells the journal what this account holds itself to, and goes on telling: terms are forgotten with their writer.
-    fn declare_terms(&mut self) {
-        let now = self.clock.boot();
-        if now >= self.terms_due {
-            self.terms_due = now + self.config.terms.memory() / 2;
-            self.append(Body::Terms(self.config.terms.clone()));
-            self.replay();
-        }
-    }
-
-    /// Appends an entry and returns its id.
-    fn append(&mut self, body: Body) -> EntryId {
-        self.last_entry.number += 1;
-        let id = self.last_entry;
-        self.journal.append(Entry { id, instance: self.instance.clone(), body });
-        id
     }
 
     /// Lets everything go that waits; calls on the wire finish.

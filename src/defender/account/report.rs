@@ -17,19 +17,19 @@ impl<J: Journal, T: Transport> Account<J, T> {
     pub(super) fn publish(&mut self) {
         let now = self.clock.boot();
         let wall = self.clock.wall();
-        self.budget.advance(self.journal.now());
         let backlog = Severity::ALL.map(|severity| {
             let (waiting, oldest) = self.backlog.waiting(severity);
             let oldest = oldest.map(|since| wall.duration_since(since).max(jiff::SignedDuration::ZERO).unsigned_abs());
             BacklogStatus { waiting, oldest: oldest.unwrap_or_default() }
         });
-        let windows = self.budget.windows().map(|(limit, used, left)| WindowStatus {
+        let outlook = self.budget.outlook(self.journal.now());
+        let windows = outlook.windows().map(|(limit, used, left)| WindowStatus {
             per: limit.per,
             calls: limit.calls.get(),
             used,
             left,
         });
-        let next_slot_in = match self.budget.room(self.last_entry.writer, Severity::High, true, self.claims.len()) {
+        let next_slot_in = match outlook.room(self.last_entry.writer, Severity::High, true, self.claims.len()) {
             Room::At(free) => Some(free.saturating_since(self.journal.now())),
             Room::Now | Room::AfterAnEntry => None,
         };
@@ -40,7 +40,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             retry_waiting: self.backlog.parked(Parked::Retry),
             in_flight: self.calls.len(),
             next_slot_in,
-            time_to_empty: self.budget.time_for(self.backlog.len()),
+            time_to_empty: outlook.time_for(self.backlog.len()),
             paused: self.pause(now),
         });
         self.report_condition(now);
@@ -56,7 +56,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
             let remaining = Some(probe.saturating_since(now));
             return Some(Pause { why: self.failing_words(), remaining, lasting: false });
         }
-        let frozen = self.budget.frozen_until()?;
+        if let Some(why) = self.standing.trouble(self.journal.now()) {
+            return Some(Pause { why: why.to_owned(), remaining: None, lasting: false });
+        }
+        let frozen = self.budget.outlook(self.journal.now()).frozen_until()?;
         let why = self.frozen_why.clone().unwrap_or_default();
         Some(Pause { why, remaining: Some(frozen.saturating_since(self.journal.now())), lasting: false })
     }
@@ -65,6 +68,12 @@ impl<J: Journal, T: Transport> Account<J, T> {
     pub(super) fn report_condition(&self, now: BootTime) {
         let condition = if let Some(why) = self.access.trouble(now) {
             Condition::Waiting(why.to_owned())
+        } else if let Some(why) = self.standing.trouble(self.journal.now()) {
+            if why.is_empty() {
+                Condition::Starting("reading the journal".to_owned())
+            } else {
+                Condition::Waiting(why.to_owned())
+            }
         } else if self.access.is_starting() {
             Condition::Starting("signing in".to_owned())
         } else if self.breaker.is_open() {
@@ -72,7 +81,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         } else if self.breaker.is_suspicious() {
             let last = self.breaker.last_failure().unwrap_or("no answer");
             Condition::Degraded(format!("the last calls to the API failed ({last}); they are made again"))
-        } else if self.budget.frozen_until().is_some() {
+        } else if self.budget.outlook(self.journal.now()).frozen_until().is_some() {
             Condition::Degraded(self.frozen_why.clone().unwrap_or_default())
         } else if self.access.lacks_role() {
             Condition::Degraded(token::lacks_role_words())

@@ -229,7 +229,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
     /// A 429: nobody calls for a while.
     fn throttled(&mut self, throttle: &Throttle) {
         // Of the calls that were on the wire together, the first that is refused counts for all.
-        if self.budget.frozen_until().is_none() {
+        if self.clock.boot() >= self.frozen_here && self.budget.outlook(self.journal.now()).frozen_until().is_none() {
             self.throttled_in_a_row += 1;
         }
         let now = self.journal.now();
@@ -237,7 +237,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             let pause_words = humantime::format_duration(pause);
             return self.freeze(now + pause, format!("the API is throttling (429) and asks to wait {pause_words}"));
         }
-        if let Some(room) = throttle.window.and_then(|window| self.budget.room_in_window(window)) {
+        if let Some(room) = throttle.window.and_then(|window| self.budget.outlook(now).room_in_window(window)) {
             let why = "the API is throttling (429) and names a window that our own count has filled; waiting until it has room";
             return self.freeze(room, why.to_owned());
         }
@@ -254,8 +254,12 @@ impl<J: Journal, T: Transport> Account<J, T> {
     fn freeze(&mut self, until: JournalTime, why: String) {
         self.reporting.metrics.frozen();
         self.frozen_why = Some(why.clone());
-        self.append(Body::Freeze(Freeze { lasts: until.saturating_since(self.journal.now()), why }));
-        self.replay();
+        let lasts = until.saturating_since(self.journal.now());
+        self.frozen_here = self.frozen_here.max(self.clock.boot() + lasts);
+        if !lasts.is_zero() {
+            self.append(Body::Freeze(Freeze { lasts, why }));
+            self.replay();
+        }
         self.report_condition(self.clock.boot());
     }
 }

@@ -6,7 +6,10 @@
 //! can only be granted once one of the `N` calls before it is a full period past its answer. So no window of that length
 //! holds `N + 1`. Neither stamping calls when they are sent nor token buckets have this property.
 
+mod carry;
 mod checkpoint;
+mod outlook;
+mod own_clock;
 mod window;
 
 use std::{
@@ -14,11 +17,14 @@ use std::{
     time::Duration,
 };
 
-pub use self::checkpoint::{Checkpoint, DeclaredTerms, KnownWriter};
 use self::window::Window;
+pub use self::{
+    checkpoint::{Checkpoint, DeclaredTerms, KnownWriter},
+    outlook::{Outlook, Room},
+    own_clock::OwnClock,
+};
 use super::{
     journal::{Answer, Body, Claim, Entry, EntryId, Reached, WriterId},
-    limit::Limit,
     terms::{Pace, Terms},
     time::JournalTime,
 };
@@ -37,16 +43,6 @@ pub enum Ruling {
     Copy,
     /// An answer to a claim that was refused: whoever wrote it rules otherwise, so the budget is not what it seems.
     Divergent(EntryId),
-}
-
-/// When a claim could be granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    Now,
-    /// A slot frees, or a pause ends, at this time.
-    At(JournalTime),
-    /// Only once something else is in the journal: an answer, or terms.
-    AfterAnEntry,
 }
 
 /// The budget of one account. A function of the entries applied so far, and of nothing else.
@@ -118,13 +114,35 @@ impl Budget {
             Body::Answer(answer) => return self.answer(answer),
             Body::Freeze(freeze) if freeze.lasts.is_zero() => self.frozen_until = self.now,
             Body::Freeze(freeze) => self.frozen_until = self.frozen_until.max(self.now + freeze.lasts),
+            Body::Checkpoint(checkpoint) if checkpoint.offset.is_none() => self.carry(checkpoint),
             Body::Checkpoint(_) => {}
         }
         Ruling::Noted
     }
 
-    /// Lets time pass: frees what is due, gives up what was never answered, and ends terms nobody holds any more.
-    pub fn advance(&mut self, at: JournalTime) {
+    /// What it allows at `at`, should no entry come before.
+    pub fn outlook(&self, at: JournalTime) -> Outlook<'_> {
+        Outlook::new(self, at)
+    }
+
+    /// The terms in force. `None` before any were declared.
+    pub fn terms(&self) -> Option<&Terms> {
+        self.terms.as_ref()
+    }
+
+    /// How many writers there are whose claims may be granted.
+    pub fn claimants(&self) -> usize {
+        self.views.iter().filter(|view| view.superseded.is_none()).count()
+    }
+
+    /// Points in time that are remembered, all limits together: what the budget's memory grows with.
+    pub fn remembered(&self) -> usize {
+        self.open.len() + self.refused.len() + self.windows.iter().map(|window| window.points().count()).sum::<usize>()
+    }
+
+    /// Lets time pass up to an entry: frees what is due, gives up what was never answered, and ends terms nobody holds any
+    /// more.
+    fn advance(&mut self, at: JournalTime) {
         self.now = self.now.max(at);
         if self.next_lapse.is_some_and(|lapse| lapse <= self.now) {
             let now = self.now;
@@ -139,86 +157,6 @@ impl Budget {
             window.free_until(self.now);
         }
         self.end_views();
-    }
-
-    /// When a claim of `writer` could be granted, as of the last time applied; `reserved` as in [`Claim`]. `claimed`: how
-    /// many claims of the writer are on their way into the journal.
-    pub fn room(&self, writer: WriterId, severity: Severity, reserved: bool, claimed: usize) -> Room {
-        let Some(terms) = &self.terms else { return Room::AfterAnEntry };
-        if !self.views.iter().any(|view| view.writer == writer && view.superseded.is_none()) {
-            return Room::AfterAnEntry;
-        }
-        let mut earliest = self.now.max(self.frozen_until);
-        if severity != Severity::High {
-            earliest = earliest.max(self.next_turn(claimed));
-            if !reserved {
-                earliest = earliest.max(self.highs_of_others(writer));
-            }
-        }
-        let bound = if reserved { terms.effective_in_flight() } else { terms.minor_in_flight() };
-        let open = self.open_slots().saturating_add(u32::try_from(claimed).unwrap_or(u32::MAX));
-        if open >= bound {
-            return Room::AfterAnEntry;
-        }
-        for window in &self.windows {
-            match window.next_free(open, reserved) {
-                Some(free) => earliest = earliest.max(free),
-                None => return Room::AfterAnEntry,
-            }
-        }
-        if earliest > self.now { Room::At(earliest) } else { Room::Now }
-    }
-
-    /// The terms in force. `None` before any were declared.
-    pub fn terms(&self) -> Option<&Terms> {
-        self.terms.as_ref()
-    }
-
-    /// How many writers there are whose claims may be granted.
-    pub fn claimants(&self) -> usize {
-        self.views.iter().filter(|view| view.superseded.is_none()).count()
-    }
-
-    /// Calls granted and not yet answered.
-    pub fn in_flight(&self) -> usize {
-        self.open.len()
-    }
-
-    /// Until when the service asked for a pause, if that is not over.
-    pub fn frozen_until(&self) -> Option<JournalTime> {
-        (self.frozen_until > self.now).then_some(self.frozen_until)
-    }
-
-    /// When the limit with this period has room again for a call, were there no other limit.
-    ///
-    /// `None` where no limit has this period, or where it has room now.
-    pub fn room_in_window(&self, per: Duration) -> Option<JournalTime> {
-        let window = self.windows.iter().find(|window| window.limit.per == per)?;
-        window.next_free(self.open_slots(), true).filter(|free| *free > self.now)
-    }
-
-    /// For each limit: the limit, slots taken, and slots that a High alert could still take.
-    pub fn windows(&self) -> impl Iterator<Item = (Limit, u32, u32)> {
-        self.windows.iter().map(|window| {
-            let used = window.taken + self.open_slots();
-            (window.limit, used, window.usable.0.saturating_sub(used))
-        })
-    }
-
-    /// Points in time that are remembered, all limits together: what the budget's memory grows with.
-    pub fn remembered(&self) -> usize {
-        self.open.len() + self.refused.len() + self.windows.iter().map(|window| window.points().count()).sum::<usize>()
-    }
-
-    /// How long it takes to answer `waiting` lookups at the rate the limits allow.
-    pub fn time_for(&self, waiting: usize) -> Duration {
-        let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
-        let needed = |window: &Window| {
-            let used = window.taken + self.open_slots();
-            let beyond = waiting.saturating_sub(window.usable.1.saturating_sub(used));
-            window.hold.mul_f64(f64::from(beyond) / f64::from(window.usable.1.max(1)))
-        };
-        self.windows.iter().map(needed).max().unwrap_or_default()
     }
 
     fn declare(&mut self, writer: WriterId, terms: &Terms) {
@@ -265,7 +203,7 @@ impl Budget {
         }
         // One question once: who comes second is told the first's answer.
         let asked = self.open.values().any(|call| call.alert == claim.alert);
-        let granted = !asked && self.room(id.writer, claim.severity, claim.reserved, 0) == Room::Now;
+        let granted = !asked && self.outlook(self.now).room(id.writer, claim.severity, claim.reserved, 0) == Room::Now;
         let Some(terms) = self.terms.as_ref().filter(|_| granted) else {
             self.refuse(id);
             return Ruling::Refused(id);
@@ -304,23 +242,5 @@ impl Budget {
         for window in &mut self.windows {
             window.hold_from(over);
         }
-    }
-
-    fn open_slots(&self) -> u32 {
-        u32::try_from(self.open.len()).unwrap_or(u32::MAX)
-    }
-
-    /// When a call below High is within its burst again, once `claimed` more have had their turn.
-    fn next_turn(&self, claimed: usize) -> JournalTime {
-        let ahead = self.pace.every * self.pace.burst.saturating_sub(1);
-        let claimed = self.pace.every * u32::try_from(claimed).unwrap_or(u32::MAX);
-        let paced = if claimed.is_zero() { self.paced } else { self.paced.max(self.now) + claimed };
-        JournalTime::from_origin(paced.since_origin().saturating_sub(ahead))
-    }
-
-    /// Until when High alerts of writers other than this one wait.
-    fn highs_of_others(&self, writer: WriterId) -> JournalTime {
-        let others = self.writers.iter().filter(|(other, _)| **other != writer);
-        others.map(|(_, other)| other.highs_until).max().unwrap_or_default()
     }
 }

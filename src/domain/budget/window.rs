@@ -1,6 +1,9 @@
 //! The slots of one limit that are taken by calls that are over.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::domain::{limit::Limit, terms::Terms, time::JournalTime};
 
@@ -51,9 +54,8 @@ impl Window {
             return Self::restored(limit, terms, same.points());
         }
         let Some(longest) = known.iter().max_by_key(|known| known.hold) else { return window };
-        for (free, slots) in &longest.freeing {
-            let over = JournalTime::from_origin(free.since_origin().saturating_sub(longest.hold));
-            window.take(over + window.hold, *slots);
+        for (free, slots) in longest.points_held_for(window.hold) {
+            window.take(free, slots);
         }
         let unknown = window.hold.saturating_sub(longest.hold);
         if !unknown.is_zero() {
@@ -99,6 +101,37 @@ impl Window {
         None
     }
 
+    /// Takes what `other`, which counts the same calls or some of them, knows beyond this: as many slots are held at any
+    /// time as the one or the other holds.
+    pub(super) fn absorb(&mut self, other: &Self) {
+        let theirs: BTreeMap<_, _> = other.points_held_for(self.hold).collect();
+        let times: BTreeSet<_> = self.freeing.keys().chain(theirs.keys()).copied().collect();
+        let (mut ours_held, mut theirs_held, mut held) = (0, 0, 0);
+        let mut freeing = BTreeMap::new();
+        // From the latest time back: how many are held until then, at least.
+        for time in times.into_iter().rev() {
+            ours_held += self.freeing.get(&time).copied().unwrap_or_default();
+            theirs_held += theirs.get(&time).copied().unwrap_or_default();
+            let more = ours_held.max(theirs_held) - held;
+            held += more;
+            if more > 0 {
+                freeing.insert(time, more);
+            }
+        }
+        (self.freeing, self.taken) = (freeing, held);
+    }
+
+    /// Slots that are still taken at `at`.
+    pub(super) fn taken_at(&self, at: JournalTime) -> u32 {
+        self.taken - self.freeing.range(..=at).map(|(_, slots)| slots).sum::<u32>()
+    }
+
+    /// When each slot would be free again, were it held for `hold`.
+    fn points_held_for(&self, hold: Duration) -> impl Iterator<Item = (JournalTime, u32)> {
+        let over = |free: JournalTime| JournalTime::from_origin(free.since_origin().saturating_sub(self.hold));
+        self.points().map(move |(free, slots)| (over(free) + hold, slots))
+    }
+
     /// When each slot is free again.
     pub(super) fn points(&self) -> impl Iterator<Item = (JournalTime, u32)> {
         self.freeing.iter().map(|(free, slots)| (*free, *slots))
@@ -136,6 +169,25 @@ mod tests {
         let minute = Window::begun(after.limits[0], &after, &[hour], at(10_070));
         let free: Vec<_> = minute.points().map(|(free, slots)| (free.since_origin().as_secs(), slots)).collect();
         assert_eq!(free, [(10_116, 1)], "the call of 10,000 has left a minute's window");
+    }
+
+    #[test]
+    fn what_two_know_of_the_same_calls_counts_once() {
+        let terms = terms(&["40 per 1m"]);
+        let (mut one, mut other) = (Window::new(terms.limits[0], &terms), Window::new(terms.limits[0], &terms));
+        for second in [10, 20, 30] {
+            one.hold_from(at(second));
+        }
+        // Read further: the call at 20 is known to be over only at 25, and there is one more.
+        for second in [10, 25, 30, 40] {
+            other.hold_from(at(second));
+        }
+        one.absorb(&other);
+        let over: Vec<_> = one.points().map(|(free, _)| free.since_origin().as_secs() - 61).collect();
+        assert_eq!((over, one.taken), (vec![10, 25, 30, 40], 4));
+        let before = one.clone();
+        one.absorb(&other);
+        assert_eq!(one, before);
     }
 
     #[test]

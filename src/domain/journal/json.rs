@@ -47,17 +47,31 @@ pub fn write_message(entries: &[Entry]) -> Vec<u8> {
         "entries of a message follow each other"
     );
     let Some(first) = entries.first() else { return Vec::new() };
-    let message = Message {
+    written(&Message {
         v: VERSION,
         writer: first.id.writer.to_string(),
         n: first.id.number,
         instance: (*first.instance).to_owned(),
         entries: entries.iter().map(|entry| (&entry.body).into()).collect(),
-    };
+    })
+}
+
+fn written(message: &Message) -> Vec<u8> {
     // Texts and numbers always have a JSON form.
-    let written = serde_json::to_vec(&message);
+    let written = serde_json::to_vec(message);
     debug_assert!(written.is_ok(), "a message was not written");
     written.unwrap_or_default()
+}
+
+/// A message without entries, which counts for nothing with any reader: for trying whether one can be appended.
+pub fn probe_message(writer: WriterId, instance: &str) -> Vec<u8> {
+    written(&Message {
+        v: VERSION,
+        writer: writer.to_string(),
+        n: 1,
+        instance: instance.to_owned(),
+        entries: Vec::new(),
+    })
 }
 
 /// Reads what [`write_message`] wrote.
@@ -399,6 +413,13 @@ mod tests {
         second.id.number += 1;
         let entries = [claim(), second];
         assert_eq!(read_message(&write_message(&entries)).unwrap(), entries);
+    }
+
+    #[test]
+    fn a_probe_is_a_message_without_entries() {
+        let probe = probe_message(WriterId(7), "host-1");
+        assert_eq!(read_message(&probe).unwrap(), []);
+        assert!(!holds_checkpoint(&probe));
     }
 
     /// Beside the addresses themselves an entry has at most 300 bytes.

@@ -4,7 +4,7 @@ mod json;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub use self::json::{InvalidMessage, holds_checkpoint, read_message, write_message};
+pub use self::json::{InvalidMessage, holds_checkpoint, probe_message, read_message, write_message};
 
 use super::{
     alert::{AlertId, Severity},
@@ -98,6 +98,8 @@ pub struct Freeze {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stamped {
     pub at: JournalTime,
+    /// Where in the log it stands.
+    pub offset: i64,
     pub entry: Entry,
 }
 

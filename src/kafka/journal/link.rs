@@ -34,6 +34,7 @@ const SEARCH_POLLS: u32 = 200;
 const FIRST_STEP: i64 = 1_024;
 
 pub(super) struct Link {
+    client: Client,
     servers: String,
     place: LogPlace,
     kafka: BaseConsumer<Callbacks>,
@@ -54,11 +55,13 @@ pub(super) struct Placed {
 }
 
 impl Link {
-    pub(super) fn open(config: &KafkaConfig, place: &LogPlace) -> Result<Self, InvalidKafkaConfig> {
+    /// `client`: on whose behalf it speaks in words.
+    pub(super) fn open(config: &KafkaConfig, place: &LogPlace, client: Client) -> Result<Self, InvalidKafkaConfig> {
         let (sender, notices) = mpsc::channel(64);
-        let callbacks = Callbacks(Reporter::new(Client::Journal, &config.bootstrap_servers, sender));
+        let callbacks = Callbacks { client, reporter: Reporter::new(client, &config.bootstrap_servers, sender) };
         let kafka = BaseConsumer::from_config_and_context(&config.journal_reader(), callbacks)?;
-        Ok(Self { servers: config.bootstrap_servers.clone(), place: place.clone(), kafka, notices, reported: None })
+        let servers = config.bootstrap_servers.clone();
+        Ok(Self { client, servers, place: place.clone(), kafka, notices, reported: None })
     }
 
     pub(super) fn topic(&self) -> &str {
@@ -87,7 +90,7 @@ impl Link {
 
     /// Something was answered: what was wrong before is over.
     pub(super) fn relieve(&mut self) {
-        self.kafka.context().0.working();
+        self.kafka.context().reporter.working();
         self.trouble();
         self.reported = None;
     }
@@ -212,7 +215,7 @@ impl Link {
             return Unanswered(words.to_owned());
         }
         let about = format!("journal {}: {}", self.topic(), notice::code_words(code));
-        Unanswered(notice::explain(Client::Journal, code, &self.servers, &about).words().to_owned())
+        Unanswered(notice::explain(self.client, code, &self.servers, &about).words().to_owned())
     }
 }
 
@@ -235,22 +238,25 @@ pub(super) fn is_of_partition(code: Code) -> bool {
     )
 }
 
-struct Callbacks(Reporter);
+struct Callbacks {
+    client: Client,
+    reporter: Reporter,
+}
 
 impl ClientContext for Callbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        notice::log(Client::Journal, level, facility, line);
+        notice::log(self.client, level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         // Those come from the poll too, and are heeded there.
         if !error.rdkafka_error_code().is_some_and(is_of_partition) {
-            self.0.error(&error, reason);
+            self.reporter.error(&error, reason);
         }
     }
 
     fn stats(&self, statistics: Statistics) {
-        self.0.statistics(&statistics);
+        self.reporter.statistics(&statistics);
     }
 }
 

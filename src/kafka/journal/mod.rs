@@ -9,6 +9,7 @@
 //! the owner asks for it; the place in the log never moves silently. One thing is noticed late, within 10 s without entries:
 //! a topic that was deleted and created anew in a moment, and that has more entries than were read of the old one.
 
+mod access;
 mod link;
 mod place;
 mod reader;
@@ -26,17 +27,21 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub use self::{
+    access::{NoAccess, try_access},
+    place::Break,
+    settings::{Demands, Judgement},
+    writer::{AppendFailed, AppendId},
+};
 use self::{
     link::Link,
     reader::Reader,
     writer::{Partition, Writer},
 };
-pub use self::{
-    place::Break,
-    settings::{Demands, Judgement},
-    writer::{AppendFailed, AppendId},
+use super::{
+    client::{InvalidKafkaConfig, KafkaConfig},
+    notice::Client,
 };
-use super::client::{InvalidKafkaConfig, KafkaConfig};
 
 /// Events that may wait for the owner. When they do, reading waits too.
 const EVENT_CAPACITY: usize = 1_024;
@@ -171,7 +176,7 @@ impl JournalLog {
         let (partition, connected) = (Partition::default(), Arc::new(Notify::new()));
         let writer = Writer::new(config, place, give_up_after, partition.clone(), events.clone())?;
         let (start, asked) = latest::channel(start);
-        let link = Link::open(config, place)?;
+        let link = Link::open(config, place, Client::Journal)?;
         let reader = Reader::new(link, asked, partition, events.clone(), Arc::clone(&connected));
         let run = move || reader.run();
         thread::Builder::new().name("kafka-journal".into()).spawn(run).map_err(OpenJournalError::Thread)?;

@@ -35,11 +35,13 @@ pub struct AppendFailed {
     pub words: String,
     /// Whether it may be in the log nevertheless, now or some time later.
     pub may_appear: bool,
+    /// Whether it is the entry, which is larger than the topic takes, and not the way there.
+    pub too_large: bool,
 }
 
 impl AppendFailed {
     fn not_appended(words: String) -> Self {
-        Self { words, may_appear: false }
+        Self { words, may_appear: false, too_large: false }
     }
 }
 
@@ -248,7 +250,7 @@ impl Callbacks {
                 notice::explain(Client::Journal, other, &self.servers, &about).words().to_owned()
             }
         };
-        AppendFailed { words, may_appear: may_appear(code) }
+        AppendFailed { words, may_appear: may_appear(code), too_large: code == Code::MessageSizeTooLarge }
     }
 }
 

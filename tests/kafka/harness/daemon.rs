@@ -47,6 +47,8 @@ impl Config {
             dead_letters = "{dead_letters}"
             [instance]
             name = "one"
+            [journal]
+            kind = "memory"
             [accounts.contoso]
             tenant_id = "{TENANT}"
             client_id = "66666666-7777-8888-9999-000000000000"

@@ -1,5 +1,7 @@
 //! Builds every part from the settings, starts them, and stops them in order: the only place that knows all parts.
 
+pub mod journal;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
@@ -28,6 +30,7 @@ use crate::{
     encode::OutputFormat,
     kafka::{
         client::{InvalidKafkaConfig, KafkaConfig},
+        journal::Demands,
         sink::{self, SinkTopics},
         source::{self, Start, StartSourceError},
     },
@@ -42,6 +45,10 @@ use crate::{
 
 /// How long after its request to append it a claim may become a call.
 const CLAIM_TTL: Duration = Duration::from_secs(10);
+
+/// How much longer the journal's entries must stay than they count: a replay begins at a checkpoint before them, and a
+/// broker's clock that is set forward makes them look older.
+const JOURNAL_MARGIN: Duration = Duration::from_mins(10);
 
 /// News from librdkafka that may wait for the dispatcher.
 const NOTICES: usize = 256;
@@ -195,15 +202,7 @@ pub fn build_account<T: Transport>(
     let secret = account.client_secret.clone();
     let config = AccountConfig {
         instance: settings.instance.name.as_str().into(),
-        terms: Terms {
-            limits: account.limits.clone(),
-            share: account.share,
-            reserve: settings.priority.reserve,
-            max_in_flight: account.max_in_flight.get(),
-            claim_ttl: CLAIM_TTL,
-            call_timeout: settings.http.total_timeout,
-            skew: Duration::ZERO,
-        },
+        terms: terms(settings, account),
         patience: Patience::new(|severity| settings.priority.patience.of(severity)),
         reuse_for: settings.reuse.reuse_for,
         max_answers: settings.reuse.max_answers,
@@ -217,6 +216,29 @@ pub fn build_account<T: Transport>(
     };
     let journal = MemoryJournal::new(clock.clone());
     Account::new(config, clock.clone(), journal, transport, reporting, rand::random())
+}
+
+/// What decides about an account's claims, where one clock stamps the journal's entries.
+pub fn terms(settings: &Settings, account: &AccountSettings) -> Terms {
+    Terms {
+        limits: account.limits.clone(),
+        share: account.share,
+        reserve: settings.priority.reserve,
+        max_in_flight: account.max_in_flight.get(),
+        claim_ttl: CLAIM_TTL,
+        call_timeout: settings.http.total_timeout,
+        skew: Duration::ZERO,
+    }
+}
+
+/// What the journal's topic must be like for an account: entries stay for as long as their calls hold slots and their
+/// answers are reused, and a little longer, in whole minutes.
+pub fn journal_demands(settings: &Settings, account: &AccountSettings) -> Demands {
+    let counted = terms(settings, account).memory().max(settings.reuse.reuse_for) + JOURNAL_MARGIN;
+    Demands {
+        retention: Duration::from_mins(counted.as_secs().div_ceil(60)),
+        assume_settings: settings.journal.assume_settings,
+    }
 }
 
 /// How the settings address Kafka.

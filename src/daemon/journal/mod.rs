@@ -1,0 +1,381 @@
+//! The journal in Kafka, as an account sees it: messages become entries, gaps and wrong settings become words, and where
+//! there is any doubt about what was spent, nothing is claimed.
+
+mod broker_clock;
+mod replay;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    pin::Pin,
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use self::replay::Replay;
+use crate::{
+    clock::Clock,
+    defender::journal::{Footing, Journal, News, NotAppended},
+    domain::{
+        journal::{Body, Entry, holds_checkpoint, write_message},
+        time::{BootTime, JournalTime},
+    },
+    kafka::journal::{AppendFailed, AppendId, Break, Checkpoint, Judgement, Log, LogEvent, Start as LogStart},
+};
+
+/// How far apart the clocks of instances may be that stamp their entries themselves. Hosts that follow a time server are
+/// well within it.
+const CLOCK_SKEW: Duration = Duration::from_secs(10);
+
+/// How often it is tried again to append, and to ask what is not known.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// Most entries of a message.
+const ENTRIES_OF_A_MESSAGE: usize = 64;
+
+/// An answer with more addresses ends its message.
+const MANY_ADDRESSES: usize = 256;
+
+/// How long the end of the process waits for what was handed in last.
+const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+
+/// Asks whether this group has worked before: then an empty journal is a journal that was lost. The error is for the
+/// operator.
+pub type WorkedBefore = Box<dyn Fn() -> BoxFuture<'static, Result<bool, String>> + Send>;
+
+/// Where a replay begins: so far back that answers are known as long as they are reused.
+pub fn start(reuse_for: Duration) -> LogStart {
+    LogStart::Checkpoint(Checkpoint { is_it: holds_checkpoint, older_by: reuse_for })
+}
+
+/// An account's journal in Kafka.
+pub struct KafkaJournal<L> {
+    log: L,
+    events: mpsc::Receiver<LogEvent>,
+    clock: Clock,
+    /// Where a replay begins.
+    start: LogStart,
+    replay: Replay,
+    news: VecDeque<News>,
+    /// Handed in, and not yet sent: what is handed in together travels together.
+    unsent: Vec<Entry>,
+    /// On their way.
+    sent: HashMap<AppendId, Vec<Entry>>,
+    reading: Reading,
+    /// What the topic's settings are like; `None` until that is known.
+    settings: Option<Judgement>,
+    /// Entries come with their writers' times.
+    own_stamps: bool,
+    /// Why nothing can be appended, and when that is tried again.
+    unwritable: Option<(String, BootTime)>,
+    empty: Empty,
+    worked_before: WorkedBefore,
+    asking: Option<BoxFuture<'static, Result<bool, String>>>,
+    /// What the account was told last, beside entries.
+    told: Option<Result<Footing, String>>,
+    /// Whether it was ever usable: what the account knows then is worth carrying into another log.
+    was_usable: bool,
+}
+
+/// How reading stands.
+#[derive(Debug, PartialEq, Eq)]
+enum Reading {
+    /// Not all that is there was read.
+    Behind,
+    CaughtUp,
+    /// Nothing is read, for this reason.
+    Stopped(String),
+}
+
+/// What is known about a journal without an entry.
+#[derive(Debug, PartialEq, Eq)]
+enum Empty {
+    /// Nothing: it is asked when it turns out to be empty.
+    Unknown,
+    /// It is no reason to wait.
+    Fine,
+    /// It proves nothing.
+    Unproven(String),
+    /// It could not be asked, for this reason; and when it is asked again.
+    Unanswered(String, BootTime),
+}
+
+impl<L: Log> KafkaJournal<L> {
+    /// `log` was opened to read from `start`, and tells its `events`.
+    pub fn new(
+        log: L,
+        events: mpsc::Receiver<LogEvent>,
+        start: LogStart,
+        clock: Clock,
+        worked_before: WorkedBefore,
+    ) -> Self {
+        Self {
+            log,
+            events,
+            clock,
+            start,
+            replay: Replay::new(),
+            news: VecDeque::new(),
+            unsent: Vec::new(),
+            sent: HashMap::new(),
+            reading: Reading::Behind,
+            settings: None,
+            own_stamps: false,
+            unwritable: None,
+            empty: Empty::Unknown,
+            worked_before,
+            asking: None,
+            told: None,
+            was_usable: false,
+        }
+    }
+
+    fn take(&mut self, event: LogEvent) {
+        match event {
+            LogEvent::Reading(from) => {
+                self.reading = Reading::Behind;
+                self.news.extend(self.replay.begin(from));
+            }
+            LogEvent::Entry(message) => {
+                if !message.stamped_by_broker && !self.own_stamps {
+                    self.own_stamps = true;
+                    self.settle();
+                }
+                let read_on = self.replay.take(&message, self.clock.boot(), &mut self.news);
+                if let Some(start) = read_on {
+                    self.log.read_from(start);
+                }
+                return;
+            }
+            LogEvent::CaughtUp { .. } => self.reading = Reading::CaughtUp,
+            LogEvent::Appended { id, result } => self.appended(id, result),
+            LogEvent::Trouble(words) => self.reading = Reading::Stopped(words),
+            LogEvent::Working => self.reading = Reading::Behind,
+            LogEvent::Broken(broken) => self.broken(broken),
+            LogEvent::Settings(judgement) => {
+                judgement.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                self.settings = Some(judgement);
+            }
+        }
+        self.settle();
+    }
+
+    fn broken(&mut self, broken: Break) {
+        tracing::warn!("{broken}");
+        self.reading = Reading::Behind;
+        match broken {
+            Break::Recreated(_) if self.was_usable => {
+                // What this instance knows is carried over, so the new log need not prove anything.
+                self.news.push_back(News::Replaced);
+                self.empty = Empty::Fine;
+                self.replay.restart(false);
+                self.log.read_from(LogStart::Beginning);
+            }
+            Break::Recreated(_) | Break::Overrun(_) => {
+                self.empty = Empty::Unknown;
+                // What a checkpoint refers to may be gone while the checkpoint itself is still there.
+                let with_checkpoint = !self.replay.is_between();
+                self.replay.restart(with_checkpoint);
+                self.log.read_from(if with_checkpoint { self.start } else { LogStart::Beginning });
+            }
+            Break::Moved(words) => self.reading = Reading::Stopped(words),
+        }
+    }
+
+    fn send(&mut self) {
+        while !self.unsent.is_empty() {
+            let ends_message = |entry: &Entry| match &entry.body {
+                Body::Checkpoint(_) => true,
+                Body::Answer(answer) => {
+                    answer.outcome.as_ref().is_some_and(|outcome| outcome.ips.as_slice().len() > MANY_ADDRESSES)
+                }
+                _ => false,
+            };
+            let most = self.unsent.len().min(ENTRIES_OF_A_MESSAGE);
+            let end = self.unsent[..most].iter().position(ends_message).map_or(most, |last| last + 1);
+            let rest = self.unsent.split_off(end);
+            let entries = std::mem::replace(&mut self.unsent, rest);
+            match self.log.append(&write_message(&entries)) {
+                Ok(id) => {
+                    self.sent.insert(id, entries);
+                }
+                Err(failed) => self.not_appended(entries, failed),
+            }
+        }
+    }
+
+    fn appended(&mut self, id: AppendId, result: Result<i64, AppendFailed>) {
+        let Some(entries) = self.sent.remove(&id) else { return };
+        match result {
+            Ok(_) => self.unwritable = None,
+            Err(failed) => self.not_appended(entries, failed),
+        }
+    }
+
+    fn not_appended(&mut self, entries: Vec<Entry>, failed: AppendFailed) {
+        let how = match (failed.too_large, failed.may_appear) {
+            (true, _) => NotAppended::TooLarge,
+            (false, true) => NotAppended::Unknown,
+            (false, false) => NotAppended::Never,
+        };
+        if how != NotAppended::TooLarge {
+            let words =
+                format!("{}; no calls until entries are taken again, which is tried every few seconds", failed.words);
+            self.unwritable = Some((words, self.clock.boot() + AGAIN_AFTER));
+        }
+        self.news.push_back(News::NotAppended(entries, how));
+        self.settle();
+    }
+
+    /// Tells the account whether calls may be claimed, where that has changed.
+    fn settle(&mut self) {
+        let Some(standing) = self.standing() else { return };
+        if self.told.as_ref() == Some(&standing) {
+            return;
+        }
+        self.told = Some(standing.clone());
+        self.news.push_back(match standing {
+            Ok(footing) => {
+                if !self.was_usable {
+                    tracing::info!(entries = self.replay.entries(), "the journal has been read; calls may be claimed");
+                }
+                self.was_usable = true;
+                // It is told once: what follows is in the journal.
+                let unproven = match std::mem::replace(&mut self.empty, Empty::Fine) {
+                    Empty::Unproven(why) => Some(why),
+                    _ => None,
+                };
+                News::Usable(Footing { unproven, ..footing })
+            }
+            Err(why) => News::Unusable(why),
+        });
+    }
+
+    /// Whether calls may be claimed. `None`: not known yet, and nothing is wrong.
+    fn standing(&mut self) -> Option<Result<Footing, String>> {
+        if let Reading::Stopped(words) = &self.reading {
+            return Some(Err(words.clone()));
+        }
+        if let Some(judgement) = self.settings.as_ref().filter(|judgement| !judgement.usable()) {
+            return Some(Err(judgement.refusals.join("; ")));
+        }
+        let skewed = self.settings.as_ref()?.skewed_clocks || self.own_stamps;
+        if self.reading == Reading::Behind {
+            // After a gap, what was missed is read in a moment.
+            return self.was_usable.then(|| Err("reading the journal".to_owned()));
+        }
+        if self.replay.is_unproven() && self.empty == Empty::Unknown && self.asking.is_none() {
+            self.asking = Some((self.worked_before)());
+        }
+        if let Empty::Unanswered(words, _) = &self.empty {
+            return Some(Err(words.clone()));
+        }
+        if self.asking.is_some() {
+            return None;
+        }
+        if let Some((words, _)) = &self.unwritable {
+            return Some(Err(words.clone()));
+        }
+        Some(Ok(Footing { skew: if skewed { CLOCK_SKEW } else { Duration::ZERO }, unproven: None }))
+    }
+
+    fn answered(&mut self, worked_before: Result<bool, String>) {
+        self.asking = None;
+        self.empty = match worked_before {
+            Ok(false) => Empty::Fine,
+            Ok(true) => Empty::Unproven(
+                "the journal is empty although this group has worked before: it can't prove that nothing was called, so \
+                 all calls count as spent; who knows better may run `alert-ips journal init --assume-unspent`"
+                    .to_owned(),
+            ),
+            Err(words) => Empty::Unanswered(
+                format!("the journal is empty, and it is not known whether this group has worked before: {words}"),
+                self.clock.boot() + AGAIN_AFTER,
+            ),
+        };
+        self.settle();
+    }
+
+    /// When something is to be tried again.
+    fn next_try(&self) -> Option<BootTime> {
+        let write = self.unwritable.as_ref().map(|(_, again)| *again).filter(|_| self.reading == Reading::CaughtUp);
+        let ask = if let Empty::Unanswered(_, again) = self.empty { Some(again) } else { None };
+        write.into_iter().chain(ask).min()
+    }
+
+    fn try_again(&mut self) {
+        let now = self.clock.boot();
+        if let Some((_, again)) = self.unwritable.as_mut().filter(|(_, again)| *again <= now) {
+            *again = now + AGAIN_AFTER;
+            self.news.push_back(News::Doubtful);
+        }
+        if matches!(self.empty, Empty::Unanswered(_, again) if again <= now) {
+            self.empty = Empty::Unknown;
+            self.settle();
+        }
+    }
+}
+
+impl<L: Log> Journal for KafkaJournal<L> {
+    fn append(&mut self, entry: Entry) {
+        self.unsent.push(entry);
+    }
+
+    fn try_next(&mut self) -> Option<News> {
+        while self.news.is_empty() {
+            let event = self.events.try_recv().ok()?;
+            self.take(event);
+        }
+        self.news.pop_front()
+    }
+
+    async fn next(&mut self) -> News {
+        self.send();
+        loop {
+            if let Some(news) = self.try_next() {
+                return news;
+            }
+            let again = self.next_try();
+            let wait = again.map(|again| again.saturating_since(self.clock.boot()));
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(event) => self.take(event),
+                    // The log has ended, which it does only with its owner.
+                    None => std::future::pending().await,
+                },
+                worked_before = answer(&mut self.asking) => self.answered(worked_before),
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => self.try_again(),
+            }
+        }
+    }
+
+    fn now(&self) -> JournalTime {
+        self.replay.clock().now(self.clock.boot())
+    }
+
+    async fn flush(&mut self) {
+        self.send();
+        let arrived = async {
+            while !self.sent.is_empty() {
+                match self.events.recv().await {
+                    Some(event) => self.take(event),
+                    None => return,
+                }
+            }
+        };
+        if tokio::time::timeout(FLUSH_WITHIN, arrived).await.is_err() {
+            tracing::warn!("the last entries are not known to be in the journal; their calls count as unanswered");
+        }
+    }
+}
+
+/// The answer that is waited for, if one is.
+async fn answer(asking: &mut Option<BoxFuture<'static, Result<bool, String>>>) -> Result<bool, String> {
+    match asking {
+        Some(answer) => Pin::new(answer).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,299 @@
+//! What the journal tells the account, and what the account tells it.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+
+use super::Account;
+use crate::{
+    defender::{
+        journal::{Footing, Journal, News, NotAppended},
+        transport::Transport,
+    },
+    domain::{
+        budget::{Budget, Checkpoint, Ruling},
+        journal::{Answer, Body, Claim, Entry, EntryId, Freeze, Permit, Stamped},
+        retry::Backoff,
+        time::{BootTime, JournalTime},
+    },
+};
+
+/// How often someone appends a checkpoint while there are other entries: so much has a replay to read at least.
+const CHECKPOINT_EVERY: Duration = Duration::from_mins(1);
+
+/// Instances that think of it at the same time do not all do it: so much later at most.
+const CHECKPOINT_JITTER: Duration = Duration::from_secs(5);
+
+/// How long nothing is claimed after several claims in a row were refused: others are faster.
+const AFTER_REFUSALS: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) };
+
+/// How the account stands with its journal.
+pub(super) struct Standing {
+    /// Why no calls may be claimed, if that is so. Empty words: the journal has told nothing yet.
+    unusable: Option<String>,
+    /// The entries that come are history.
+    replaying: bool,
+    /// Until when, and why, the budget may not be what it seems.
+    doubt: Option<(JournalTime, String)>,
+    /// What was known of a log that is gone.
+    carried: Option<Box<Checkpoint>>,
+    /// What must be appended once that is possible again.
+    overdue: Vec<Body>,
+    /// The newest entry.
+    offset: i64,
+    /// No checkpoint is appended before this.
+    checkpoint_due: JournalTime,
+    /// Entries since the newest checkpoint.
+    since_checkpoint: u64,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self {
+            unusable: Some(String::new()),
+            replaying: true,
+            doubt: None,
+            carried: None,
+            overdue: Vec::new(),
+            offset: 0,
+            checkpoint_due: JournalTime::default(),
+            since_checkpoint: 0,
+        }
+    }
+}
+
+impl Standing {
+    /// Why no calls may be claimed, if that is so.
+    pub(super) fn trouble(&self, now: JournalTime) -> Option<&str> {
+        let doubt = self.doubt.as_ref().filter(|(until, _)| *until > now).map(|(_, why)| why.as_str());
+        self.unusable.as_deref().or(doubt)
+    }
+
+    /// Until when the budget is in doubt.
+    pub(super) fn doubted_until(&self, now: JournalTime) -> Option<JournalTime> {
+        self.doubt.as_ref().map(|(until, _)| *until).filter(|until| *until > now)
+    }
+
+    pub(super) fn is_usable(&self) -> bool {
+        self.unusable.is_none()
+    }
+}
+
+impl<J: Journal, T: Transport> Account<J, T> {
+    /// Takes the news that are there.
+    pub(super) fn replay(&mut self) {
+        while let Some(news) = self.journal.try_next() {
+            self.hear(news);
+        }
+    }
+
+    pub(super) fn hear(&mut self, news: News) {
+        match news {
+            News::Entry(stamped) => self.apply(&stamped),
+            News::Replay(budget) => self.begin_replay(*budget),
+            News::Usable(footing) => self.journal_usable(footing),
+            News::Unusable(why) => {
+                self.standing.unusable = Some(why);
+                self.report_condition(self.clock.boot());
+            }
+            News::Doubtful => self.declare_terms(),
+            News::Unreadable(at, why) => self.doubt(at, why),
+            News::Replaced => {
+                let known = self.standing.carried.take().unwrap_or_else(|| Box::new(self.budget.checkpoint(None)));
+                self.standing.carried = Some(known);
+            }
+            News::NotAppended(entries, how) => {
+                entries.into_iter().for_each(|entry| self.not_appended(entry, how));
+            }
+        }
+    }
+
+    fn begin_replay(&mut self, budget: Budget) {
+        self.budget = budget;
+        let carried = self.standing.carried.take();
+        let overdue = std::mem::take(&mut self.standing.overdue);
+        self.standing = Standing { carried, overdue, ..Standing::default() };
+    }
+
+    fn journal_usable(&mut self, footing: Footing) {
+        self.standing.replaying = false;
+        self.standing.unusable = None;
+        self.config.terms.skew = footing.skew;
+        if let Some(known) = self.standing.carried.take() {
+            tracing::warn!(
+                "the journal is another one and empty: what this instance knows of the calls is written into it"
+            );
+            self.append(Body::Checkpoint(known));
+        } else if let Some(why) = footing.unproven {
+            let lasts = self.config.terms.memory();
+            tracing::warn!(calls_begin_in = %humantime::format_duration(lasts), "{why}");
+            self.append(Body::Freeze(Freeze { lasts, why }));
+        }
+        for body in std::mem::take(&mut self.standing.overdue) {
+            self.append(body);
+        }
+        self.declare_terms();
+        self.report_condition(self.clock.boot());
+    }
+
+    /// The budget may not be what it seems: nothing is claimed until all that was ruled until now is over.
+    fn doubt(&mut self, at: JournalTime, why: String) {
+        let memory = self.budget.terms().map_or(Duration::ZERO, |terms| terms.memory()).max(self.config.terms.memory());
+        if self.standing.doubted_until(at).is_none() {
+            tracing::error!("{why}");
+        }
+        self.standing.doubt = Some((at + memory, why));
+        self.report_condition(self.clock.boot());
+    }
+
+    /// Applies one entry; a granted claim of ours becomes a call.
+    fn apply(&mut self, stamped: &Stamped) {
+        let Stamped { at, offset, entry } = stamped;
+        self.standing.offset = *offset;
+        let ruling = self.budget.apply(*at, entry);
+        if ruling == Ruling::Copy {
+            return;
+        }
+        self.standing.since_checkpoint += 1;
+        let now = self.clock.boot();
+        self.own_clock.agree(self.budget.terms(), now);
+        match &entry.body {
+            Body::Claim(claim) => self.ruled(ruling, entry.id, claim, *at),
+            Body::Answer(answer) => self.answer_seen(answer, ruling, entry.id, *at),
+            Body::Freeze(freeze) => self.frozen_why = Some(freeze.why.clone()),
+            Body::Checkpoint(_) => {
+                self.standing.since_checkpoint = 0;
+                self.schedule_checkpoint(*at);
+            }
+            Body::Terms(_) => {}
+        }
+    }
+
+    fn ruled(&mut self, ruling: Ruling, id: EntryId, claim: &Claim, at: JournalTime) {
+        let granted = matches!(ruling, Ruling::Granted(_));
+        if id.writer != self.last_entry.writer {
+            if granted {
+                if !self.standing.replaying {
+                    self.own_clock.begin(id, self.clock.boot());
+                }
+                self.asked_elsewhere(&claim.alert, at);
+            }
+            return;
+        }
+        match self.claims.remove(&id) {
+            Some((alert, expires)) if granted => {
+                self.refused_in_a_row = 0;
+                self.granted(Permit { claim: id, expires }, alert);
+            }
+            Some((alert, _)) => {
+                self.refused_in_a_row += 1;
+                if self.refused_in_a_row > 1 {
+                    let wait = AFTER_REFUSALS.wait(self.refused_in_a_row - 1, self.random.random());
+                    self.refused_until = self.clock.boot() + wait;
+                }
+                self.requeue(&alert);
+            }
+            // It was given up, and came back after all. In a replay it may as well have been called.
+            None if granted && !self.standing.replaying => self.give_back(id, &claim.alert),
+            None => {}
+        }
+    }
+
+    fn answer_seen(&mut self, answer: &Answer, ruling: Ruling, id: EntryId, at: JournalTime) {
+        if !self.standing.replaying {
+            self.own_clock.end(answer, self.clock.boot());
+        }
+        if let Ruling::Divergent(claim) = ruling {
+            self.doubt(
+                at,
+                format!(
+                    "the journal holds an answer to claim {claim}, which was refused: an instance of another version rules \
+                     otherwise, so the budget is not what it seems; no calls until nothing of it counts any more; see that \
+                     all instances run the same version"
+                ),
+            );
+        }
+        if answer.outcome.is_some() {
+            self.reasks.forget(&answer.alert);
+        } else if answer.status == Some(404) {
+            self.reasks.note(&answer.alert, at);
+        }
+        if id.writer != self.last_entry.writer {
+            self.answered_elsewhere(answer);
+        }
+    }
+
+    fn not_appended(&mut self, entry: Entry, how: NotAppended) {
+        match entry.body {
+            // What may come back is waited for, until it would have expired.
+            Body::Claim(_) if how == NotAppended::Unknown => {}
+            Body::Claim(claim) => {
+                if self.claims.remove(&entry.id).is_some() {
+                    self.requeue(&claim.alert);
+                }
+            }
+            Body::Answer(answer) if how == NotAppended::TooLarge && answer.outcome.is_some() => {
+                tracing::warn!(alert_id = %answer.alert, "an answer is too large for the journal: it is written down without its addresses, and not reused elsewhere");
+                self.append(Body::Answer(Answer { outcome: None, ..answer }));
+            }
+            // Its slot is held for as long as if no answer had come: that is safe.
+            Body::Answer(_) | Body::Terms(_) => {}
+            body @ Body::Freeze(_) => self.standing.overdue.push(body),
+            Body::Checkpoint(known) if known.offset.is_none() => self.standing.carried = Some(known),
+            Body::Checkpoint(_) => {}
+        }
+    }
+
+    /// Tells the journal what this account holds itself to.
+    fn declare_terms(&mut self) {
+        self.terms_due = self.clock.boot() + self.config.terms.memory() / 2;
+        self.append(Body::Terms(self.config.terms.clone()));
+    }
+
+    /// What is written down from time to time: terms are forgotten with their writer, and a replay begins with a checkpoint.
+    pub(super) fn write_down(&mut self) {
+        if !self.standing.is_usable() || self.draining {
+            return;
+        }
+        if self.clock.boot() >= self.terms_due {
+            self.declare_terms();
+        }
+        let now = self.journal.now();
+        if self.standing.since_checkpoint > 0
+            && now >= self.standing.checkpoint_due
+            && self.standing.doubted_until(now).is_none()
+        {
+            // As of an offset: of all that is there.
+            self.replay();
+            self.schedule_checkpoint(now);
+            self.append(Body::Checkpoint(Box::new(self.budget.checkpoint(Some(self.standing.offset)))));
+        }
+    }
+
+    fn schedule_checkpoint(&mut self, last: JournalTime) {
+        let jitter = CHECKPOINT_JITTER.mul_f64(self.random.random());
+        self.standing.checkpoint_due = last + CHECKPOINT_EVERY + jitter;
+    }
+
+    /// Appends an entry and returns its id.
+    pub(super) fn append(&mut self, body: Body) -> EntryId {
+        self.last_entry.number += 1;
+        let id = self.last_entry;
+        self.journal.append(Entry { id, instance: self.instance.clone(), body });
+        id
+    }
+
+    /// Forgets the claims that would have expired before their entries come back.
+    pub(super) fn give_up_claims(&mut self, now: BootTime) {
+        let expired: Vec<_> =
+            self.claims.extract_if(|_, (_, expires)| *expires <= now).map(|(_, (alert, _))| alert).collect();
+        for alert in expired {
+            self.requeue(&alert);
+        }
+    }
+
+    /// When that is, on this host's clock.
+    pub(super) fn boot_at(&self, at: JournalTime) -> BootTime {
+        self.clock.boot() + at.saturating_since(self.journal.now())
+    }
+}
