@@ -92,6 +92,30 @@ impl Plan {
         plan
     }
 
+    /// One is killed every few minutes, as long as not all is calm.
+    pub(super) fn kill_often(&mut self, random: &mut SmallRng) {
+        let mut when = Duration::from_mins(3);
+        while when < CALM {
+            let (who, down) = (random.random_range(0..self.instances), Duration::from_secs(random.random_range(0..20)));
+            self.events.push((when, Event::Kill { who, down }));
+            when += Duration::from_secs(random.random_range(60..600));
+        }
+    }
+
+    /// They are stopped one after another, each when the calls of the one before are given up, and continued together.
+    pub(super) fn stop_one_after_another(&mut self, random: &mut SmallRng) {
+        let mut when = Duration::from_secs(random.random_range(120..600));
+        while when < CALM {
+            let end = when + Duration::from_secs(60 * self.instances as u64 + random.random_range(10..120));
+            for who in 0..self.instances {
+                let begins = when + Duration::from_secs(50 * who as u64 + random.random_range(0..10));
+                self.events.push((begins, Event::Stop { who: vec![who], lasts: end - begins }));
+            }
+            when = end + Duration::from_secs(random.random_range(60..900));
+        }
+        self.events.sort_by_key(|(when, _)| *when);
+    }
+
     /// Whether the broker's clock jumps forward: then what is told of pauses and open questions by journal time is off.
     pub(super) fn jumps(&self) -> bool {
         self.steps.iter().any(|(_, by)| *by > 0)
@@ -154,6 +178,9 @@ impl Draw {
     }
 
     fn stops(&mut self, plan: &mut Plan) {
+        if self.0.random_bool(0.1) {
+            plan.stop_one_after_another(&mut self.0);
+        }
         if !self.has() {
             return;
         }

@@ -12,10 +12,7 @@ use alert_ips::{
 };
 use jiff::SignedDuration;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use tokio::{
-    sync::watch,
-    time::{sleep, sleep_until},
-};
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
 use super::{
     gate::Gate,
@@ -36,14 +33,19 @@ pub(super) async fn live(world: Arc<World>, who: usize, mut asker: Asker, seed: 
         let off = SignedDuration::from_millis(random.random_range(-5_000..5_000));
         let wall = START + SignedDuration::try_from(world.elapsed()).unwrap() + off;
         let clock = Clock::following_tokio(wall);
-        let (account, _phase) = start(&world, who, &gate, &clock, random.random());
+        let (account, mut task, _phase) = start(&world, who, &gate, &clock, random.random());
         let down = tokio::select! {
             biased;
-            () = sleep_until(world.ends()) => return asker,
+            () = world.over() => return asker,
+            Err(failed) = &mut task => std::panic::resume_unwind(failed.into_panic()),
             down = gate.killed() => down,
             never = ask(&mut asker, &account, &clock) => match never {},
         };
-        sleep(down).await;
+        tokio::select! {
+            biased;
+            () = world.over() => return asker,
+            () = sleep(down) => {}
+        }
     }
 }
 
@@ -51,8 +53,11 @@ async fn ask(asker: &mut Asker, account: &AccountHandle, clock: &Clock) -> Infal
     asker.ask(account, clock).await
 }
 
+/// Where questions are put, the process, and its phase.
+type Life = (AccountHandle, JoinHandle<()>, watch::Sender<Phase>);
+
 /// Begins one life.
-fn start(world: &World, who: usize, gate: &Gate, clock: &Clock, seed: u64) -> (AccountHandle, watch::Sender<Phase>) {
+fn start(world: &World, who: usize, gate: &Gate, clock: &Clock, seed: u64) -> Life {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut config = defaults(&Settings::new(seed));
     config.instance = format!("host-{who}").into();
@@ -67,10 +72,10 @@ fn start(world: &World, who: usize, gate: &Gate, clock: &Clock, seed: u64) -> (A
         seed: random.random(),
     };
     let (log, events) = SimLog::open(link, world.defect.start(begin, partition));
-    let (log, events) = world.defect.tamper(log, events, world, who);
-    let written = partition.clone();
+    let (log, events, claims) = world.defect.tamper(log, events, partition, who);
+    let (written, remembers) = (partition.clone(), world.defect.remembers_that_it_worked());
     let worked_before = Box::new(move || {
-        let worked = written.len() > 0;
+        let worked = remembers && written.len() > 0;
         Box::pin(async move { Ok(worked) }) as _
     });
     let journal = KafkaJournal::new(log, events, begin, clock.clone(), worked_before);
@@ -82,7 +87,7 @@ fn start(world: &World, who: usize, gate: &Gate, clock: &Clock, seed: u64) -> (A
         instance: who,
         random: SimNetwork::random(random.random()),
     };
-    let transport = Arc::new(world.defect.transport(network));
+    let transport = Arc::new(world.defect.transport(network, world, claims));
     let health = Health::new(clock.clone());
     let reporting = Reporting {
         metrics: Metrics::new(START, []).account("test"),
@@ -91,8 +96,7 @@ fn start(world: &World, who: usize, gate: &Gate, clock: &Clock, seed: u64) -> (A
     };
     let (task, account) = Account::new(config, clock.clone(), journal, transport, reporting, random.random());
     let (phase, phases) = watch::channel(Phase::Running);
-    tokio::spawn(gate.clone().hold(task.run(phases)));
-    (account, phase)
+    (account, tokio::spawn(gate.clone().hold(task.run(phases))), phase)
 }
 
 /// How soon after each other the instances start.

@@ -40,6 +40,11 @@ impl Load {
         Self { open: 150, every, repeated: 0.2, high: 0.1, storms: Vec::new() }
     }
 
+    /// Nearly all of them High, which nothing paces.
+    pub(super) fn of_highs() -> Self {
+        Self { high: 0.95, repeated: 0.0, ..Self::saturating() }
+    }
+
     pub(super) fn draw(random: &mut SmallRng) -> Self {
         let saturating = random.random_bool(0.7);
         let storms = if random.random_bool(0.5) { random.random_range(1..6) } else { 0 };

@@ -123,7 +123,7 @@ impl SimLog {
 
 impl Log for SimLog {
     fn append(&mut self, payload: &[u8]) -> Result<AppendId, AppendFailed> {
-        let refused = |words: &str| AppendFailed { words: words.to_owned(), may_appear: false };
+        let refused = |words: &str| AppendFailed { words: words.to_owned(), may_appear: false, too_large: false };
         if !self.known.load(Ordering::Relaxed) {
             return Err(refused("the journal was not reached yet"));
         }
@@ -236,7 +236,7 @@ impl Writer {
         if self.random.random_bool(0.5) {
             self.waiting.retain(|append| append.id != id);
         }
-        AppendFailed { words: "the journal did not take an entry in time".to_owned(), may_appear: true }
+        AppendFailed { words: "the journal did not take an entry in time".to_owned(), may_appear: true, too_large: false }
     }
 }
 

@@ -197,15 +197,14 @@ impl SimNetwork {
     }
 
     fn written(&self, request: HttpRequest) -> (Request<Bytes>, Option<Box<str>>) {
+        let alert = about(&request);
         match request {
             HttpRequest::Get { url, bearer } => {
-                let alert = url.path().strip_prefix("/api/alerts/").and_then(|rest| rest.strip_suffix("/ips"));
-                let alert = alert.unwrap_or("another path").into();
                 let request = Request::get(url.as_str())
                     .header(header::AUTHORIZATION, format!("Bearer {}", bearer.expose_secret()))
                     .header(header::USER_AGENT, self.instance.to_string())
                     .body(Bytes::new());
-                (request.unwrap(), Some(alert))
+                (request.unwrap(), alert)
             }
             HttpRequest::PostForm { url, form } => {
                 let request = Request::post(url.as_str())
@@ -215,6 +214,13 @@ impl SimNetwork {
             }
         }
     }
+}
+
+/// The alert that a call asks about; `None` for a sign-in.
+pub(super) fn about(request: &HttpRequest) -> Option<Box<str>> {
+    let HttpRequest::Get { url, .. } = request else { return None };
+    let alert = url.path().strip_prefix("/api/alerts/").and_then(|rest| rest.strip_suffix("/ips"));
+    Some(alert.unwrap_or("another path").into())
 }
 
 fn broken() -> HttpFailure {

@@ -27,19 +27,34 @@ const CLAIM_TTL: Duration = Duration::from_secs(10);
 const LAST_PART: Duration = Duration::from_mins(15);
 
 /// What is wrong with a run.
-pub(super) fn complaints(record: &Record) -> Vec<String> {
-    let mut complaints = Vec::new();
-    for window in record.sim.windows() {
-        if window.was_exceeded() {
-            complaints.push(format!("{} calls in one window of {}", window.worst, window.limit));
-        }
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wrong {
+    /// More calls than a limit allows, as the service counted.
+    Over,
+    AskedTwiceAtOnce,
+    NotGranted,
+    CalledInAPause,
+    Stalled,
+    Panicked,
+}
+
+/// What is wrong, and how it shows.
+pub(super) type Complaint = (Wrong, String);
+
+/// What is wrong with a run. Nothing, if all is well.
+pub(super) fn complaints(record: &Record) -> Vec<Complaint> {
+    let over = record.sim.violations().first().map(ToString::to_string);
+    if let Some(over) = over {
+        // Such a run was not played to its end.
+        return vec![(Wrong::Over, over)];
     }
-    complaints.extend(record.sim.violations().first().map(ToString::to_string));
-    complaints.extend(asked_twice_at_once(record));
-    complaints.extend(not_granted(record));
-    complaints.extend(called_in_a_pause(record));
-    complaints.extend(stalled(record));
-    complaints
+    let found = [
+        (Wrong::AskedTwiceAtOnce, asked_twice_at_once(record)),
+        (Wrong::NotGranted, not_granted(record)),
+        (Wrong::CalledInAPause, called_in_a_pause(record)),
+        (Wrong::Stalled, stalled(record)),
+    ];
+    found.into_iter().filter_map(|(wrong, words)| Some((wrong, words?))).collect()
 }
 
 /// Two calls about one alert, of whomever, must not be out at the same time; those that left late, after a stop, the rule
@@ -126,6 +141,7 @@ pub(super) struct Figures {
     pub(super) hours: [usize; 2],
     pub(super) worst: Vec<(u64, usize)>,
     pub(super) messages: usize,
+    pub(super) entries: usize,
     pub(super) late: usize,
     pub(super) answered: u64,
 }
@@ -139,6 +155,7 @@ impl Figures {
             hours: [first, record.flights.len() - first],
             worst: record.sim.windows().iter().map(|window| (window.limit.per.as_secs(), window.worst)).collect(),
             messages: record.messages.len(),
+            entries: record.messages.iter().map(|message| read_message(&message.bytes).unwrap_or_default().len()).sum(),
             late: record.flights.iter().filter(|flight| flight.late).count(),
             answered: record.askers.iter().map(super::load::Asker::answered).sum(),
         }
@@ -147,10 +164,11 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { calls, hours, worst, messages, late, answered } = self;
+        let Self { calls, hours, worst, messages, entries, late, answered } = self;
         write!(
             f,
-            "{calls} calls ({hours:?} by hour, {late} late), worst {worst:?}, {messages} messages, {answered} answered"
+            "{calls} calls ({hours:?} by hour, {late} late), worst {worst:?}, {messages} messages with {entries} entries, \
+             {answered} answered"
         )
     }
 }

@@ -26,6 +26,9 @@ use super::{
 };
 use crate::world::START;
 
+/// How often it is looked whether a limit is broken already.
+const LOOK_EVERY: Duration = Duration::from_mins(1);
+
 /// What the parts of a run share.
 pub(super) struct World {
     pub(super) plan: Plan,
@@ -42,6 +45,7 @@ pub(super) struct World {
     cuts: Mutex<Vec<u32>>,
     reachable: Vec<watch::Sender<bool>>,
     pauses: Mutex<Vec<(Duration, Duration)>>,
+    over: watch::Sender<bool>,
 }
 
 /// What is known of a run when it is over.
@@ -76,6 +80,7 @@ impl World {
             cuts: Mutex::new(vec![0; plan.instances]),
             reachable: (0..plan.instances).map(|_| watch::Sender::new(true)).collect(),
             pauses: Mutex::default(),
+            over: watch::Sender::new(false),
             plan,
             defect,
         }
@@ -96,10 +101,19 @@ impl World {
                 live(world, who, asker, seed).await
             }));
         }
-        for (when, event) in world.plan.events.clone() {
-            sleep_until(world.started + when).await;
-            world.happen(event);
+        let happening = world.clone();
+        let events = tokio::spawn(async move {
+            for (when, event) in happening.plan.events.clone() {
+                sleep_until(happening.started + when).await;
+                happening.happen(event);
+            }
+        });
+        // What is wrong already need not go on.
+        while Instant::now() < world.ends() && world.sim.counts().violations == 0 {
+            sleep(LOOK_EVERY).await;
         }
+        events.abort();
+        world.over.send_replace(true);
         let mut askers = Vec::new();
         for life in lives {
             askers.push(life.await.unwrap());
@@ -118,8 +132,14 @@ impl World {
         self.started.elapsed()
     }
 
-    pub(super) fn ends(&self) -> Instant {
+    fn ends(&self) -> Instant {
         self.started + LASTS
+    }
+
+    /// Waits for the end of the run.
+    pub(super) async fn over(&self) {
+        // Its sender is here.
+        let _ = self.over.subscribe().wait_for(|over| *over).await;
     }
 
     pub(super) fn begin_life(&self, who: usize, gate: &Gate) {
