@@ -332,7 +332,10 @@ async fn a_missing_topic_is_told_with_the_command_that_creates_it() {
 
 #[rstest]
 #[case::missing(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, "`alert-ips topics --create`")]
-#[case::denied(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "on the journal")]
+#[case::denied(
+    RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+    "grant read, write, describe and describe_configs on its topic"
+)]
 #[tokio::test]
 async fn a_journal_that_cannot_be_used_is_told_unless_it_is_in_memory(
     #[case] error: RDKafkaRespErr,
