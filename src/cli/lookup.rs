@@ -11,7 +11,10 @@ use crate::{
     clock::Clock,
     config::{AccountSettings, JournalKind, LogLevel, Settings},
     daemon::{build_account, http_transport},
-    defender::account::{AccountHandle, Reporting},
+    defender::{
+        account::{AccountHandle, Reporting},
+        journal::MemoryJournal,
+    },
     domain::{
         alert::{Alert, AlertId, Severity},
         outcome::{Outcome, Rejection},
@@ -134,7 +137,8 @@ async fn look_up(
         health: health.part(&format!("account {}", account.name)),
         pulse: health.pulse(&format!("account {}", account.name)),
     };
-    let (task, handle) = build_account(settings, account, transport, &clock, reporting);
+    let (task, handle) =
+        build_account(settings, account, MemoryJournal::new(clock.clone()), transport, &clock, reporting);
     let (_phase, phases) = watch::channel(Phase::Running);
     tokio::spawn(task.run(phases));
     let lines = answers(&handle, ids, &clock, printer).await;

@@ -1,7 +1,12 @@
 //! `alert-ips run`: the daemon, from its first log line to its exit code.
 
 use super::{Configured, Exit, block_on, log, print::Printer, signals::StopSignals};
-use crate::{config::Settings, daemon::Daemon, dispatcher::Unfinished, ops::systemd::ServiceManager};
+use crate::{
+    config::{JournalKind, Settings},
+    daemon::Daemon,
+    dispatcher::Unfinished,
+    ops::systemd::ServiceManager,
+};
 
 pub(super) fn run(configured: &Configured, printer: &mut Printer) -> Exit {
     let loaded = match configured.load_quietly(printer) {
@@ -34,10 +39,12 @@ async fn daemon(settings: &Settings) -> Exit {
         accounts = settings.accounts.len(),
         "alert-ips starts"
     );
-    tracing::warn!(
-        "the journal is in memory: a restart forgets what was spent of the limits, and the service may answer 429 until \
-         an hour has passed"
-    );
+    if settings.journal.kind == JournalKind::Memory {
+        tracing::warn!(
+            "the journal is in memory: a restart forgets what was spent of the limits, and the service may answer 429 until \
+             an hour has passed"
+        );
+    }
     let mut daemon = match Daemon::start(settings).await {
         Ok(daemon) => daemon,
         Err(error) => {

@@ -209,11 +209,11 @@ fn row(report: &TopicReport) -> Vec<String> {
 /// A setting's value with a unit for people.
 fn readable(name: &str, value: &str) -> String {
     match (name, value.parse::<i64>()) {
-        ("retention.ms", Ok(-1)) => "unlimited".to_owned(),
+        ("retention.ms" | "retention.bytes", Ok(-1)) => "unlimited".to_owned(),
         ("retention.ms", Ok(millis)) => {
             humantime::format_duration(Duration::from_millis(millis.unsigned_abs())).to_string()
         }
-        ("max.message.bytes", Ok(bytes)) => bytesize::ByteSize(bytes.unsigned_abs()).to_string(),
+        ("max.message.bytes" | "retention.bytes", Ok(bytes)) => bytesize::ByteSize(bytes.unsigned_abs()).to_string(),
         _ => value.escape_default().to_string(),
     }
 }
@@ -231,6 +231,7 @@ mod tests {
     #[rstest]
     #[case::days("retention.ms", "604800000", "7days")]
     #[case::for_ever("retention.ms", "-1", "unlimited")]
+    #[case::of_any_size("retention.bytes", "-1", "unlimited")]
     #[case::bytes("max.message.bytes", "1048588", "1.0 MiB")]
     #[case::text("cleanup.policy", "compact,delete", "compact,delete")]
     #[case::hostile("cleanup.policy", "\u{1b}[31m", "\\u{1b}[31m")]

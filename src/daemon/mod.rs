@@ -10,12 +10,13 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
+use self::journal::KafkaJournal;
 use crate::{
     clock::Clock,
-    config::{self, AccountSettings, Settings},
+    config::{self, AccountSettings, JournalKind, Settings},
     defender::{
         account::{Account, AccountConfig, AccountHandle, Reporting as AccountReporting},
-        journal::MemoryJournal,
+        journal::{Journal, MemoryJournal},
         token::SignIn,
         transport::{HttpSetupError, HttpTransport, Timeouts, Transport},
         wire::Api,
@@ -30,7 +31,7 @@ use crate::{
     encode::OutputFormat,
     kafka::{
         client::{InvalidKafkaConfig, KafkaConfig},
-        journal::Demands,
+        journal::{Demands, OpenJournalError},
         sink::{self, SinkTopics},
         source::{self, Start, StartSourceError},
     },
@@ -67,6 +68,8 @@ pub enum StartError {
     Kafka(#[from] InvalidKafkaConfig),
     #[error(transparent)]
     Source(#[from] StartSourceError),
+    #[error(transparent)]
+    Journal(#[from] OpenJournalError),
     #[error(
         "admin.listen: {address} can't be listened on: {error}; another program (or another alert-ips) has it: choose another address, \
          or \"\" for none"
@@ -105,8 +108,21 @@ impl Daemon {
                 health: health.part(&format!("account {}", account.name)),
                 pulse: health.pulse(&format!("account {}", account.name)),
             };
-            let (task, handle) = build_account(settings, account, transport.clone(), &clock, reporting);
-            accounts.spawn(task.run(phases.clone()));
+            let (transport, phases) = (transport.clone(), phases.clone());
+            let handle = match settings.journal.kind {
+                JournalKind::Kafka => {
+                    let journal = KafkaJournal::open(settings, account, &clock)?;
+                    let (task, handle) = build_account(settings, account, journal, transport, &clock, reporting);
+                    accounts.spawn(task.run(phases));
+                    handle
+                }
+                JournalKind::Memory => {
+                    let journal = MemoryJournal::new(clock.clone());
+                    let (task, handle) = build_account(settings, account, journal, transport, &clock, reporting);
+                    accounts.spawn(task.run(phases));
+                    handle
+                }
+            };
             handles.push((account, handle));
         }
         let watches = Watches::new(
@@ -191,14 +207,15 @@ pub fn http_transport(http: &config::Http, connections: usize) -> Result<HttpTra
     Ok(HttpTransport::new(timeouts, http.proxy.as_ref(), ca_pem.as_deref(), connections)?)
 }
 
-/// An account over a journal in memory.
-pub fn build_account<T: Transport>(
+/// An account over a journal.
+pub fn build_account<J: Journal, T: Transport>(
     settings: &Settings,
     account: &AccountSettings,
+    journal: J,
     transport: Arc<T>,
     clock: &Clock,
     reporting: AccountReporting,
-) -> (Account<MemoryJournal, T>, AccountHandle) {
+) -> (Account<J, T>, AccountHandle) {
     let secret = account.client_secret.clone();
     let config = AccountConfig {
         instance: settings.instance.name.as_str().into(),
@@ -214,7 +231,6 @@ pub fn build_account<T: Transport>(
         sign_in: SignIn::new(&account.authority_url, &account.tenant_id, &account.client_id, &account.scope),
         secret: Box::new(move || secret.read().map_err(|error| error.to_string())),
     };
-    let journal = MemoryJournal::new(clock.clone());
     Account::new(config, clock.clone(), journal, transport, reporting, rand::random())
 }
 

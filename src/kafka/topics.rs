@@ -316,7 +316,7 @@ async fn look(config: &KafkaConfig, topics: &[ConfiguredTopic]) -> Result<Looked
         let mut probe = Probe::new(&config)?;
         let mut looked = Looked { reports: Vec::with_capacity(topics.len()), brokers: 0 };
         for topic in topics {
-            let (state, brokers) = probe.topic(&config, &topic.name)?;
+            let (state, brokers) = probe.topic(&config, &topic)?;
             looked.brokers = looked.brokers.max(brokers);
             looked.reports.push(TopicReport { topic, state });
         }
@@ -338,16 +338,17 @@ impl Probe {
     }
 
     /// The topic's state, and how many brokers there are.
-    fn topic(&mut self, config: &KafkaConfig, name: &str) -> Result<(TopicState, usize), ClusterError> {
+    fn topic(&mut self, config: &KafkaConfig, asked: &ConfiguredTopic) -> Result<(TopicState, usize), ClusterError> {
         let mut last = notice::unreachable(Client::Admin, &config.bootstrap_servers, "no answer came in time");
         let mut left = LIMIT;
         while !left.is_zero() {
             left = left.saturating_sub(ATTEMPT);
-            match self.kafka.fetch_metadata(Some(name), ATTEMPT) {
+            match self.kafka.fetch_metadata(Some(&asked.name), ATTEMPT) {
                 Ok(metadata) => {
                     let brokers = metadata.brokers().len();
-                    let topic = metadata.topics().iter().find(|topic| topic.name() == name);
-                    return Ok((topic.map_or(TopicState::Missing, |topic| state(config, topic, brokers)), brokers));
+                    let topic = metadata.topics().iter().find(|topic| topic.name() == asked.name);
+                    let state = topic.map_or(TopicState::Missing, |topic| state(config, asked.role, topic, brokers));
+                    return Ok((state, brokers));
                 }
                 Err(error) => {
                     let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
@@ -372,7 +373,12 @@ impl Probe {
     }
 }
 
-fn state(config: &KafkaConfig, topic: &rdkafka::metadata::MetadataTopic, brokers: usize) -> TopicState {
+fn state(
+    config: &KafkaConfig,
+    role: TopicRole,
+    topic: &rdkafka::metadata::MetadataTopic,
+    brokers: usize,
+) -> TopicState {
     match topic.error().map(Code::from) {
         None => TopicState::Present(TopicFacts {
             partitions: topic.partitions().len(),
@@ -382,10 +388,10 @@ fn state(config: &KafkaConfig, topic: &rdkafka::metadata::MetadataTopic, brokers
         }),
         Some(Code::UnknownTopicOrPartition) => TopicState::Missing,
         Some(code) => {
+            // The rights that are needed differ.
+            let client = if let TopicRole::Journal(_) = role { Client::JournalTrial } else { Client::Admin };
             let about = format!("{}: {}", topic.name(), notice::code_words(code));
-            TopicState::Refused(
-                notice::explain(Client::Admin, code, &config.bootstrap_servers, &about).words().to_owned(),
-            )
+            TopicState::Refused(notice::explain(client, code, &config.bootstrap_servers, &about).words().to_owned())
         }
     }
 }

@@ -78,6 +78,28 @@ impl RetryReason {
     }
 }
 
+/// What became of a claim that was handed to the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimEnd {
+    Granted,
+    /// Others were faster, or ask the same.
+    Refused,
+    /// It did not come back in time, or could not be appended.
+    Lost,
+}
+
+impl ClaimEnd {
+    const ALL: [Self; 3] = [Self::Granted, Self::Refused, Self::Lost];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::Refused => "refused",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// A closed set of label values.
 pub(super) trait Kind {
     /// The label's name.
@@ -110,6 +132,7 @@ macro_rules! kind {
 kind!(Skip, "reason");
 kind!(Reason, "reason");
 kind!(RetryReason, "reason");
+kind!(ClaimEnd, "end");
 kind!(Status, "status");
 kind!(Severity, "severity");
 
@@ -220,6 +243,7 @@ mod tests {
         check(Reason::ALL.map(|kind| (kind, kind.as_str())));
         check(Status::ALL.map(|kind| (kind, kind.as_str())));
         check(Severity::ALL.map(|kind| (kind, kind.as_str())));
+        check(ClaimEnd::ALL.map(|kind| (kind, kind.as_str())));
         check(RetryReason::ALL.map(|kind| (kind, kind.as_str())));
         check([(Destination::Output, "output"), (Destination::DeadLetters, "dead_letters")]);
     }

@@ -17,7 +17,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-pub use super::kinds::{CallEnd, RetryReason};
+pub use super::kinds::{CallEnd, ClaimEnd, RetryReason};
 use super::{
     gauges,
     kinds::{Kind, TokenRefresh},
@@ -35,6 +35,10 @@ pub(super) const PREFIX: &str = "alert_ips";
 
 /// Upper bounds of a call's duration, in seconds; the total timeout is 30 s by default.
 const CALL_SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// Upper bounds of the time from a claim to its ruling, in seconds: a journal nearby takes milliseconds, and a claim expires
+/// after 10 s.
+const CLAIM_SECONDS: [f64; 10] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0];
 
 /// Upper bounds of the time from alert to output, in seconds: from no wait at all to a day of waiting for permits.
 const OUTPUT_SECONDS: [f64; 19] = [
@@ -162,6 +166,8 @@ pub struct AccountMetrics(Arc<AccountInner>);
 
 #[derive(Debug)]
 struct AccountInner {
+    claims: PerKind<ClaimEnd, Counter>,
+    claim_seconds: Histogram,
     calls: PerKind<CallEnd, Counter>,
     call_seconds: Histogram,
     retries: PerKind<RetryReason, Counter>,
@@ -172,6 +178,12 @@ struct AccountInner {
 }
 
 impl AccountMetrics {
+    /// A claim was ruled on, or given up; `took` is from handing it to the journal.
+    pub fn claim_ended(&self, end: ClaimEnd, took: Duration) {
+        self.0.claims.of(end).inc();
+        self.0.claim_seconds.observe(took.as_secs_f64());
+    }
+
     /// One call to the API ended; `took` is from the request to the end of the answer, or to giving it up.
     pub fn call_ended(&self, end: CallEnd, took: Duration) {
         self.0.calls.of(end).inc();
@@ -209,6 +221,8 @@ impl AccountMetrics {
 
 #[derive(Debug)]
 struct AccountFamilies {
+    claims: Family<Labels, Counter>,
+    claim_seconds: Family<Labels, Histogram>,
     calls: Family<Labels, Counter>,
     call_seconds: Family<Labels, Histogram>,
     retries: Family<Labels, Counter>,
@@ -222,7 +236,12 @@ impl AccountFamilies {
     fn register(registry: &mut Registry) -> Self {
         let call_seconds = Family::new_with_constructor((|| Histogram::new(CALL_SECONDS)) as fn() -> Histogram);
         registry.register_with_unit("api_call_duration", "How long calls took", Unit::Seconds, call_seconds.clone());
+        let claim_seconds = Family::new_with_constructor((|| Histogram::new(CLAIM_SECONDS)) as fn() -> Histogram);
+        let help = "How long the journal took to rule on claims";
+        registry.register_with_unit("claim_duration", help, Unit::Seconds, claim_seconds.clone());
         Self {
+            claims: family(registry, "claims", "Claims handed to the journal, by what became of them"),
+            claim_seconds,
             calls: family(registry, "api_calls", "Calls to the API by HTTP status or failure"),
             call_seconds,
             retries: family(registry, "api_retries", "Questions asked again"),
@@ -236,6 +255,8 @@ impl AccountFamilies {
     fn resolve(&self, name: &Arc<str>) -> AccountInner {
         let account = Labels::one("account", name.clone());
         AccountInner {
+            claims: PerKind::resolve(&self.claims, Some(name)),
+            claim_seconds: self.claim_seconds.get_or_create_owned(&account),
             calls: PerKind::resolve(&self.calls, Some(name)),
             call_seconds: self.call_seconds.get_or_create_owned(&account),
             retries: PerKind::resolve(&self.retries, Some(name)),
@@ -312,6 +333,7 @@ mod tests {
         let (contoso, fabrikam) = (metrics.account("contoso"), metrics.account("fabrikam"));
         contoso.call_ended(CallEnd::Status(200), Duration::from_millis(300));
         contoso.retried(RetryReason::ServerError);
+        contoso.claim_ended(ClaimEnd::Refused, Duration::from_millis(4));
         contoso.answer_reused();
         contoso.lookup_joined();
         contoso.frozen();
@@ -323,6 +345,8 @@ mod tests {
             "alert_ips_api_calls_total{account=\"contoso\",code=\"200\"} 1",
             "alert_ips_api_calls_total{account=\"fabrikam\",code=\"200\"} 0",
             "alert_ips_api_call_duration_seconds_count{account=\"contoso\"} 1",
+            "alert_ips_claims_total{account=\"contoso\",end=\"refused\"} 1",
+            "alert_ips_claim_duration_seconds_count{account=\"contoso\"} 1",
             "alert_ips_api_retries_total{account=\"contoso\",reason=\"server_error\"} 1",
             "alert_ips_answers_reused_total{account=\"contoso\"} 1",
             "alert_ips_lookups_joined_total{account=\"contoso\"} 1",

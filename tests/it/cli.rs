@@ -221,9 +221,15 @@ async fn a_valid_configuration_is_summed_up_and_nothing_is_tried() {
     let ended = config.run("check", &["--set", "accounts.contoso.share=0.2"]).await;
     assert_eq!(ended.code, 0, "{}", ended.err);
     assert!(ended.out.starts_with(&format!("ok: {}: ", config.file())), "{}", ended.out);
-    for expected in
-        [TENANT, "100 per 1m and 1500 per 1h (share 0.2)", "5 in flight", "group alert-ips", TOPICS[0], TOPICS[2], TOPICS[3]]
-    {
+    for expected in [
+        TENANT,
+        "100 per 1m and 1500 per 1h (share 0.2)",
+        "5 in flight",
+        "group alert-ips",
+        TOPICS[0],
+        TOPICS[2],
+        TOPICS[3],
+    ] {
         assert!(ended.out.contains(expected), "no {expected} in\n{}", ended.out);
     }
     assert!(ended.err.contains("warning: default: accounts.contoso.max_in_flight: 5 is used"), "{}", ended.err);
@@ -278,7 +284,9 @@ async fn what_works_is_said_to_and_costs_one_call() {
     ended.line("ok", "output topic defender.alert-ips: ");
     ended.line("ok", "dead letters topic defender.alert-ips.dead-letters: ");
     ended.line("ok", "journal topic defender.alert-ips.journal: ");
-    assert!(ended.line("warning", "journal topic ").contains("it is taken to have cleanup.policy delete, retention of"));
+    assert!(
+        ended.line("warning", "journal topic ").contains("it is taken to have cleanup.policy delete, retention of")
+    );
     let journal = format!("entries of {TENANT}/{CLIENT} can be read and appended");
     assert!(ended.line("ok", "account contoso, journal: ").contains(&journal));
     assert!(ended.line("ok", "group alert-ips: ").contains("0 of 3 partitions"));
@@ -324,7 +332,10 @@ async fn a_missing_topic_is_told_with_the_command_that_creates_it() {
 
 #[rstest]
 #[case::missing(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, "`alert-ips topics --create`")]
-#[case::denied(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "on the journal")]
+#[case::denied(
+    RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+    "grant read, write, describe and describe_configs on its topic"
+)]
 #[tokio::test]
 async fn a_journal_that_cannot_be_used_is_told_unless_it_is_in_memory(
     #[case] error: RDKafkaRespErr,

@@ -4,7 +4,7 @@ use std::{process, time::Duration};
 
 use alert_ips::kafka::{
     client::KafkaConfig,
-    journal::{Break, Demands, JournalLog, Judgement, Log as _, LogEvent, LogPlace, Start},
+    journal::{Break, Demands, JournalLog, Judgement, Log as _, LogEvent, LogPlace, ReadingFrom, Start, try_access},
     topics::{self, ConfiguredTopic, TopicRole},
 };
 use jiff::Timestamp;
@@ -72,9 +72,12 @@ impl Journal {
         producer.flush(LONG).unwrap();
     }
 
+    fn place(&self) -> LogPlace {
+        LogPlace { topic: self.topic.clone(), key: "t/c".into() }
+    }
+
     fn open(&self, start: Start) -> (JournalLog, mpsc::Receiver<LogEvent>) {
-        let place = LogPlace { topic: self.topic.clone(), key: "t/c".into() };
-        JournalLog::open(&self.config, &place, start, DEMANDS, Duration::from_secs(10)).unwrap()
+        JournalLog::open(&self.config, &self.place(), start, DEMANDS, Duration::from_secs(10)).unwrap()
     }
 }
 
@@ -138,6 +141,20 @@ async fn the_journal_as_created_is_accepted_and_stamped_by_the_broker() {
     assert_eq!(wait_for(&mut events, entry).await.0, second);
     let (_log, mut events) = journal.open(Start::Since(Timestamp::from_millisecond(second.at + 3_600_000).unwrap()));
     assert_eq!(wait_for(&mut events, caught_up).await.0, 2);
+    journal.delete().await;
+}
+
+/// A journal in which nothing was ever written is one of a first start, and stays one.
+#[tokio::test]
+async fn rights_are_tried_without_an_entry() {
+    let Some(kafka) = Broker::shared() else { return };
+    let journal = Journal::named(kafka, "tried");
+    journal.create().await;
+    assert_eq!(try_access(&journal.config, &journal.place(), b"nothing".to_vec()).await, Ok(()));
+    let (_log, mut events) = journal.open(Start::Beginning);
+    let reading = |event: &LogEvent| if let LogEvent::Reading(from) = event { Some(*from) } else { None };
+    let empty = ReadingFrom { offset: 0, end: 0, first: 0, found: true };
+    assert_eq!(wait_for(&mut events, reading).await.0, empty);
     journal.delete().await;
 }
 

@@ -2,6 +2,7 @@
 //! there is any doubt about what was spent, nothing is claimed.
 
 mod broker_clock;
+mod open;
 mod replay;
 #[cfg(test)]
 mod tests;

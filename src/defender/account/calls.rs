@@ -28,6 +28,15 @@ pub(super) struct Called {
     pub(super) took: Duration,
 }
 
+/// A claim that the journal has not ruled on yet.
+pub(super) struct Claimed {
+    pub(super) alert: AlertId,
+    /// When it was handed in: its life counts from there, not from when its entry is read back.
+    pub(super) at: BootTime,
+    /// Until when it may become a call.
+    pub(super) expires: BootTime,
+}
+
 /// How much later than a slot is free it may be claimed for an alert below High, where others may claim it too.
 const CONTENTION_STEP: Duration = Duration::from_millis(200);
 
@@ -68,7 +77,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
 
     /// When the first of the claims under way expires.
     fn next_expiry(&self) -> Option<BootTime> {
-        self.claims.values().map(|(_, expires)| *expires).min()
+        self.claims.values().map(|claimed| claimed.expires).min()
     }
 
     fn next_step(&mut self, now: BootTime) -> Step {
@@ -136,8 +145,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         self.breaker.probing(now);
         let highs_wait = self.backlog.is_ready(Severity::High);
         let id = self.append(Body::Claim(Claim { alert: alert.clone(), severity, reserved, highs_wait }));
-        // The claim's life counts from here, not from when its entry is read back.
-        self.claims.insert(id, (alert, now + self.config.terms.claim_ttl));
+        self.claims.insert(id, Claimed { alert, at: now, expires: now + self.config.terms.claim_ttl });
         self.replay();
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
-use super::Account;
+use super::{Account, calls::Claimed};
 use crate::{
     defender::{
         journal::{Footing, Journal, News, NotAppended},
@@ -16,6 +16,7 @@ use crate::{
         retry::Backoff,
         time::{BootTime, JournalTime},
     },
+    observe::metrics::ClaimEnd,
 };
 
 /// How often someone appends a checkpoint while there are other entries: so much has a replay to read at least.
@@ -181,17 +182,19 @@ impl<J: Journal, T: Transport> Account<J, T> {
             return;
         }
         match self.claims.remove(&id) {
-            Some((alert, expires)) if granted => {
+            Some(claimed) if granted => {
+                self.claim_ended(ClaimEnd::Granted, claimed.at);
                 self.refused_in_a_row = 0;
-                self.granted(Permit { claim: id, expires }, alert);
+                self.granted(Permit { claim: id, expires: claimed.expires }, claimed.alert);
             }
-            Some((alert, _)) => {
+            Some(claimed) => {
+                self.claim_ended(ClaimEnd::Refused, claimed.at);
                 self.refused_in_a_row += 1;
                 if self.refused_in_a_row > 1 {
                     let wait = AFTER_REFUSALS.wait(self.refused_in_a_row - 1, self.random.random());
                     self.refused_until = self.clock.boot() + wait;
                 }
-                self.requeue(&alert);
+                self.requeue(&claimed.alert);
             }
             // It was given up, and came back after all. In a replay it may as well have been called.
             None if granted && !self.standing.replaying => self.give_back(id, &claim.alert),
@@ -227,9 +230,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
         match entry.body {
             // What may come back is waited for, until it would have expired.
             Body::Claim(_) if how == NotAppended::Unknown => {}
-            Body::Claim(claim) => {
-                if self.claims.remove(&entry.id).is_some() {
-                    self.requeue(&claim.alert);
+            Body::Claim(_) => {
+                if let Some(claimed) = self.claims.remove(&entry.id) {
+                    self.claim_lost(&claimed);
                 }
             }
             Body::Answer(answer) if how == NotAppended::TooLarge && answer.outcome.is_some() => {
@@ -286,10 +289,17 @@ impl<J: Journal, T: Transport> Account<J, T> {
     /// Forgets the claims that would have expired before their entries come back.
     pub(super) fn give_up_claims(&mut self, now: BootTime) {
         let expired: Vec<_> =
-            self.claims.extract_if(|_, (_, expires)| *expires <= now).map(|(_, (alert, _))| alert).collect();
-        for alert in expired {
-            self.requeue(&alert);
-        }
+            self.claims.extract_if(|_, claimed| claimed.expires <= now).map(|(_, claimed)| claimed).collect();
+        expired.iter().for_each(|claimed| self.claim_lost(claimed));
+    }
+
+    fn claim_lost(&mut self, claimed: &Claimed) {
+        self.claim_ended(ClaimEnd::Lost, claimed.at);
+        self.requeue(&claimed.alert);
+    }
+
+    fn claim_ended(&self, end: ClaimEnd, at: BootTime) {
+        self.reporting.metrics.claim_ended(end, self.clock.boot().saturating_since(at));
     }
 
     /// When that is, on this host's clock.

@@ -28,7 +28,12 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-use self::{access::Access, calls::Called, entries::Standing, lookup::Lookup};
+use self::{
+    access::Access,
+    calls::{Called, Claimed},
+    entries::Standing,
+    lookup::Lookup,
+};
 use super::{journal::Journal, pacer::Pacer, token::SignIn, transport::Transport, wire::Api};
 use crate::{
     clock::Clock,
@@ -165,8 +170,8 @@ pub struct Account<J, T> {
     reasks: Reasks,
     breaker: Breaker,
     access: Access,
-    /// Claims appended whose ruling is not known yet, and until when each is good.
-    claims: HashMap<EntryId, (AlertId, BootTime)>,
+    /// Claims appended whose ruling is not known yet.
+    claims: HashMap<EntryId, Claimed>,
     /// Claims that were refused since the last grant, and until when nothing is claimed because of that.
     refused_in_a_row: u32,
     refused_until: BootTime,

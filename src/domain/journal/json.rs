@@ -159,7 +159,10 @@ struct CheckpointDocument {
     frozen_until: u64,
     paced: u64,
     writers: Vec<(String, u64, u64, u64)>,
-    views: Vec<(String, TermsDocument, Option<u64>)>,
+    /// Each distinct terms once: a fleet's are the same, and so are those of an instance that starts again and again.
+    terms: Vec<TermsDocument>,
+    /// Writer, which terms, and since when they are superseded.
+    views: Vec<(String, usize, Option<u64>)>,
     windows: Vec<Vec<(u64, u32)>>,
     open: Vec<(String, u64, String, u64)>,
     refused: Vec<(String, u64, u64)>,
@@ -270,7 +273,16 @@ impl From<&Checkpoint> for CheckpointDocument {
     fn from(checkpoint: &Checkpoint) -> Self {
         let writer =
             |known: &KnownWriter| (known.writer.to_string(), known.last, point(known.seen), point(known.highs_until));
-        let view = |view: &DeclaredTerms| (view.writer.to_string(), (&view.terms).into(), view.superseded.map(point));
+        let mut terms: Vec<&Terms> = Vec::new();
+        let mut views = Vec::new();
+        for view in &checkpoint.views {
+            let known = terms.iter().position(|terms| **terms == view.terms);
+            let place = known.unwrap_or_else(|| {
+                terms.push(&view.terms);
+                terms.len() - 1
+            });
+            views.push((view.writer.to_string(), place, view.superseded.map(point)));
+        }
         let entry = |(id, time): &(EntryId, JournalTime)| (id.writer.to_string(), id.number, point(*time));
         let call = |(id, alert, lapse): &(EntryId, AlertId, JournalTime)| {
             (id.writer.to_string(), id.number, alert.to_string(), point(*lapse))
@@ -282,7 +294,8 @@ impl From<&Checkpoint> for CheckpointDocument {
             frozen_until: point(checkpoint.frozen_until),
             paced: point(checkpoint.paced),
             writers: checkpoint.writers.iter().map(writer).collect(),
-            views: checkpoint.views.iter().map(view).collect(),
+            terms: terms.into_iter().map(TermsDocument::from).collect(),
+            views,
             windows: checkpoint.windows.iter().map(window).collect(),
             open: checkpoint.open.iter().map(call).collect(),
             refused: checkpoint.refused.iter().map(entry).collect(),
@@ -298,9 +311,10 @@ impl TryFrom<CheckpointDocument> for Checkpoint {
             let (seen, highs_until) = (time(seen), time(highs_until));
             Ok(KnownWriter { writer: writer(&name)?, last, seen, highs_until })
         };
-        let view = |(name, terms, superseded): (String, TermsDocument, Option<u64>)| {
-            let (writer, terms) = (writer(&name)?, terms.try_into()?);
-            Ok(DeclaredTerms { writer, terms, superseded: superseded.map(time) })
+        let terms: Vec<Terms> = document.terms.into_iter().map(Terms::try_from).collect::<Result<_, _>>()?;
+        let view = |(name, place, superseded): (String, usize, Option<u64>)| {
+            let terms = terms.get(place).cloned().ok_or_else(|| Self::Error::custom("a view of unknown terms"))?;
+            Ok(DeclaredTerms { writer: writer(&name)?, terms, superseded: superseded.map(time) })
         };
         let entry = |(name, number, at): (String, u64, u64)| Ok((entry_id(&name, number)?, time(at)));
         let call = |(name, number, alert, lapse): (String, u64, String, u64)| {

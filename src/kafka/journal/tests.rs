@@ -3,7 +3,12 @@
 
 use std::time::Duration;
 
-use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext, types::RDKafkaRespErr};
+use rdkafka::{
+    mocking::MockCluster,
+    producer::DefaultProducerContext,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
+use rstest::rstest;
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{Log as _, *};
@@ -22,16 +27,19 @@ impl Broker {
         Self(cluster)
     }
 
-    fn open(&self, key: &str, start: Start) -> Log {
-        let config = KafkaConfig {
+    fn config(&self) -> KafkaConfig {
+        KafkaConfig {
             bootstrap_servers: self.0.bootstrap_servers(),
             group_id: "alert-ips".into(),
             properties: [("reconnect.backoff.max.ms", "200"), ("topic.metadata.refresh.interval.ms", "500")]
                 .map(|(key, value)| (key.into(), value.into()))
                 .into(),
             client_id: "test".into(),
-        };
-        let place = LogPlace { topic: "journal".into(), key: key.into() };
+        }
+    }
+
+    fn open(&self, key: &str, start: Start) -> Log {
+        let (config, place) = (self.config(), place(key));
         let demands = Demands { retention: Duration::from_mins(65), assume_settings: true };
         let (log, events) = JournalLog::open(&config, &place, start, demands, GIVE_UP_AFTER).unwrap();
         Log { log, events }
@@ -40,6 +48,10 @@ impl Broker {
     fn topic_error(&self, error: RDKafkaRespErr) {
         self.0.topic_error("journal", error).unwrap();
     }
+}
+
+fn place(key: &str) -> LogPlace {
+    LogPlace { topic: "journal".into(), key: key.into() }
 }
 
 struct Log {
@@ -332,4 +344,38 @@ async fn a_log_that_is_dropped_ends_its_events() {
     drop(log);
     let all = async { while events.recv().await.is_some() {} };
     timeout(LONG, all).await.expect("the end of the events");
+}
+
+/// A broker that looks at rights refuses the write either way, in other words; one that doesn't takes it.
+#[rstest]
+#[case::refused_after_the_rights(RDKafkaApiKey::Produce, RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_REQUIRED_ACKS, None)]
+#[case::taken(RDKafkaApiKey::Produce, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR, None)]
+#[case::not_writable(
+    RDKafkaApiKey::Produce,
+    RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+    Some("entries can't be appended: ")
+)]
+#[case::not_readable(
+    RDKafkaApiKey::ListOffsets,
+    RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+    Some("entries can't be read: ")
+)]
+#[tokio::test]
+async fn rights_that_are_missing_are_told_with_what_to_grant(
+    #[case] request: RDKafkaApiKey,
+    #[case] answer: RDKafkaRespErr,
+    #[case] told: Option<&str>,
+) {
+    let broker = Broker::with_journal();
+    broker.0.request_errors(request, &[answer]);
+    let tried = try_access(&broker.config(), &place("t/c"), b"nothing".to_vec()).await;
+    match (tried, told) {
+        (Ok(()), None) => {}
+        (Err(error), Some(told)) => {
+            let words = error.to_string();
+            assert!(words.starts_with(told) && words.contains("grant read, write, describe"), "{words}");
+            assert!(!words.contains("tried again"), "a command ends: {words}");
+        }
+        (tried, told) => panic!("{tried:?}, not {told:?}"),
+    }
 }
