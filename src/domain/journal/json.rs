@@ -76,11 +76,16 @@ pub fn probe_message(writer: WriterId, instance: &str) -> Vec<u8> {
 
 /// Reads what [`write_message`] wrote.
 pub fn read_message(bytes: &[u8]) -> Result<Vec<Entry>, InvalidMessage> {
-    let Versioned { v } = serde_json::from_slice(bytes)?;
-    if v > VERSION {
-        return Err(InvalidMessage::Newer(v));
+    let message: Message = serde_json::from_slice(bytes).map_err(|error| {
+        // Only what can't be read otherwise is looked at twice: a checkpoint is long.
+        match serde_json::from_slice(bytes) {
+            Ok(Versioned { v }) if v > VERSION => InvalidMessage::Newer(v),
+            _ => error.into(),
+        }
+    })?;
+    if message.v > VERSION {
+        return Err(InvalidMessage::Newer(message.v));
     }
-    let message: Message = serde_json::from_slice(bytes)?;
     let writer = writer(&message.writer)?;
     let instance: Arc<str> = message.instance.into();
     let entries = (message.n..).zip(message.entries).map(|(number, body)| {

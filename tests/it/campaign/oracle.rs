@@ -26,6 +26,9 @@ const CLAIM_TTL: Duration = Duration::from_secs(10);
 /// The end of a run, when what went wrong is long over.
 const LAST_PART: Duration = Duration::from_mins(15);
 
+/// With so many calls an hour counts as spent.
+const SPENT: usize = 1_400;
+
 /// What is wrong with a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrong {
@@ -124,13 +127,17 @@ fn called_in_a_pause(record: &Record) -> Option<String> {
     })
 }
 
-/// When nothing goes wrong any more, calls go on.
+/// When nothing goes wrong any more, calls go on, unless the hour is spent.
 fn stalled(record: &Record) -> Option<String> {
-    let lately = record.flights.iter().filter(|flight| flight.left > LASTS - LAST_PART).count();
+    let since = |part: Duration| record.flights.iter().filter(|flight| flight.left > LASTS - part).count();
+    let (lately, in_the_hour) = (since(LAST_PART), since(Duration::from_hours(1)));
     let waiting: usize = record.askers.iter().map(|asker| asker.waiting().0).sum();
     let least = if record.plan.load.saturates() { 100 } else { waiting.min(20) };
-    (lately < least).then(|| {
-        format!("{lately} calls in the last {LAST_PART:?} while {waiting} alerts waited, all calm since {CALM:?}")
+    (lately < least && in_the_hour < SPENT).then(|| {
+        format!(
+            "{lately} calls in the last {LAST_PART:?}, {in_the_hour} in the last hour, while {waiting} alerts waited, all \
+             calm since {CALM:?}"
+        )
     })
 }
 
