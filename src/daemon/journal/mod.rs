@@ -211,7 +211,7 @@ impl<L: Log> KafkaJournal<L> {
             let payload = write_message(&entries);
             match self.log.append(&payload) {
                 Ok(id) => self.sent.push_back(Sent { id, payload, entries, acknowledged: false, read: false }),
-                Err(failed) => self.not_appended(entries, failed),
+                Err(failed) => self.not_appended(entries, &failed),
             }
         }
     }
@@ -235,7 +235,7 @@ impl<L: Log> KafkaJournal<L> {
             }
             Err(failed) => {
                 if let Some(sent) = self.sent.remove(place) {
-                    self.not_appended(sent.entries, failed);
+                    self.not_appended(sent.entries, &failed);
                 }
             }
         }
@@ -245,7 +245,7 @@ impl<L: Log> KafkaJournal<L> {
         self.sent.retain(|sent| !(sent.acknowledged && sent.read));
     }
 
-    fn not_appended(&mut self, entries: Vec<Entry>, failed: AppendFailed) {
+    fn not_appended(&mut self, entries: Vec<Entry>, failed: &AppendFailed) {
         let how = match (failed.too_large, failed.may_appear) {
             (true, _) => NotAppended::TooLarge,
             (false, true) => NotAppended::Unknown,

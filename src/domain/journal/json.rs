@@ -26,8 +26,8 @@ use crate::domain::{
 /// The version this program writes. A reader that meets a newer one can't know what it rules, so it must not spend.
 const VERSION: u32 = 1;
 
-/// How a checkpoint begins. Within a text the quotes would be escaped.
-const CHECKPOINT: &[u8] = br#"{"checkpoint":"#;
+/// How a checkpoint of its own log begins. Within a text the quotes would be escaped.
+const CHECKPOINT: &[u8] = br#"{"checkpoint":{"offset":"#;
 
 /// Why a message holds no entries.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +95,7 @@ pub fn read_message(bytes: &[u8]) -> Result<Vec<Entry>, InvalidMessage> {
     entries.collect()
 }
 
-/// Whether a message holds a checkpoint, without reading the whole of it.
+/// Whether a message holds a checkpoint of its log, without reading the whole of it.
 pub fn holds_checkpoint(bytes: &[u8]) -> bool {
     bytes.windows(CHECKPOINT.len()).any(|window| window == CHECKPOINT)
 }
