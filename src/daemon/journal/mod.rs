@@ -371,13 +371,14 @@ impl<L: Log> Journal for KafkaJournal<L> {
             let again = self.next_try();
             let wait = again.map(|again| again.saturating_since(self.clock.boot()));
             tokio::select! {
+                biased;
+                worked_before = answer(&mut self.asking) => self.answered(worked_before),
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => self.try_again(),
                 event = self.events.recv() => match event {
                     Some(event) => self.take(event),
                     // The log has ended, which it does only with its owner.
                     None => std::future::pending().await,
                 },
-                worked_before = answer(&mut self.asking) => self.answered(worked_before),
-                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => self.try_again(),
             }
         }
     }

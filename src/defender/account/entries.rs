@@ -297,7 +297,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
     /// Forgets the claims that would have expired before their entries come back.
     pub(super) fn give_up_claims(&mut self, now: BootTime) {
         let expired: Vec<_> =
-            self.claims.extract_if(|_, claimed| claimed.expires <= now).map(|(_, claimed)| claimed).collect();
+            self.claims.extract_if(.., |_, claimed| claimed.expires <= now).map(|(_, claimed)| claimed).collect();
         for claimed in &expired {
             self.claim_lost(claimed);
         }
