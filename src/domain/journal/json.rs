@@ -457,8 +457,11 @@ mod tests {
 
     #[test]
     fn an_entry_of_a_newer_version_is_told_from_a_broken_one() {
-        let newer = br#"{"v":2,"something":"else"}"#;
-        assert!(matches!(read_message(newer), Err(InvalidMessage::Newer(2))));
+        for newer in
+            [&br#"{"v":2,"something":"else"}"#[..], br#"{"v":2,"writer":"1","n":1,"instance":"h","entries":[]}"#]
+        {
+            assert!(matches!(read_message(newer), Err(InvalidMessage::Newer(2))));
+        }
         for broken in [
             &b"{}"[..],
             b"",
