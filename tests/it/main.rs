@@ -12,11 +12,13 @@
 mod architecture;
 mod budget;
 mod campaign;
+mod carried;
 mod cli;
 mod day;
 mod demo;
 mod fleet;
 mod http;
+mod journal;
 mod pipeline;
 mod service;
 mod tls;

@@ -26,8 +26,8 @@ use crate::domain::{
 /// The version this program writes. A reader that meets a newer one can't know what it rules, so it must not spend.
 const VERSION: u32 = 1;
 
-/// How a checkpoint begins. Within a text the quotes would be escaped.
-const CHECKPOINT: &[u8] = br#"{"checkpoint":"#;
+/// How a checkpoint of its own log begins. Within a text the quotes would be escaped.
+const CHECKPOINT: &[u8] = br#"{"checkpoint":{"offset":"#;
 
 /// Why a message holds no entries.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +95,7 @@ pub fn read_message(bytes: &[u8]) -> Result<Vec<Entry>, InvalidMessage> {
     entries.collect()
 }
 
-/// Whether a message holds a checkpoint, without reading the whole of it.
+/// Whether a message holds a checkpoint of its log, without reading the whole of it.
 pub fn holds_checkpoint(bytes: &[u8]) -> bool {
     bytes.windows(CHECKPOINT.len()).any(|window| window == CHECKPOINT)
 }
@@ -457,8 +457,11 @@ mod tests {
 
     #[test]
     fn an_entry_of_a_newer_version_is_told_from_a_broken_one() {
-        let newer = br#"{"v":2,"something":"else"}"#;
-        assert!(matches!(read_message(newer), Err(InvalidMessage::Newer(2))));
+        for newer in
+            [&br#"{"v":2,"something":"else"}"#[..], br#"{"v":2,"writer":"1","n":1,"instance":"h","entries":[]}"#]
+        {
+            assert!(matches!(read_message(newer), Err(InvalidMessage::Newer(2))));
+        }
         for broken in [
             &b"{}"[..],
             b"",
