@@ -160,6 +160,8 @@ impl<L: Log> KafkaJournal<L> {
                 }
                 return;
             }
+            // The end that is met on the way from the checkpoint back to what it knows is none.
+            LogEvent::CaughtUp { .. } if !self.replay.is_following() => {}
             LogEvent::CaughtUp { .. } => self.reading = Reading::CaughtUp,
             LogEvent::Appended { id, result } => self.appended(id, result),
             LogEvent::Trouble(words) => self.reading = Reading::Stopped(words),

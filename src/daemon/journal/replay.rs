@@ -69,6 +69,11 @@ impl Replay {
         matches!(self.stage, Stage::From(_))
     }
 
+    /// Whether every message counts that is read.
+    pub(super) fn is_following(&self) -> bool {
+        matches!(self.stage, Stage::Following)
+    }
+
     /// Reading begins.
     pub(super) fn begin(&mut self, from: ReadingFrom) -> Option<News> {
         let budget = match std::mem::replace(&mut self.stage, Stage::Following) {

@@ -44,7 +44,7 @@ pub(super) enum Defect {
     RetryNotCounted,
     /// A restart begins with nothing spent.
     ForgottenAtRestart,
-    /// A replay begins a window's length back, with nothing spent before.
+    /// A replay begins a minute back, with nothing spent before.
     ReplayedWithoutCheckpoint,
     /// A replay begins some entries after the state it begins with.
     ReplayedFromTooLate,
@@ -90,7 +90,7 @@ impl Defect {
             }
             Self::OwnClock => plan.kill_often(&mut random),
             Self::ClaimWithoutExpiry | Self::NoRecheckBeforeTheWrite => {
-                plan.instances = 4;
+                plan.instances = 8;
                 plan.load = Load::of_highs();
                 plan.network.way = Latency::Fixed(Duration::from_millis(50));
                 if self == Self::ClaimWithoutExpiry {
@@ -130,7 +130,7 @@ impl Defect {
             Self::ForgottenAtRestart => Start::Offset(i64::try_from(partition.len()).unwrap()),
             Self::ReplayedWithoutCheckpoint => {
                 let now = Timestamp::from_millisecond(partition.clock()).unwrap();
-                Start::Since(now - SignedDuration::from_hours(1))
+                Start::Since(now - SignedDuration::from_mins(1))
             }
             _ => start,
         }
@@ -148,7 +148,8 @@ impl Defect {
         let events = match self {
             Self::ReplayedWithoutCheckpoint => changed(events, |event| {
                 if let LogEvent::Reading(from) = event {
-                    from.found = false;
+                    // As if all before had been removed for its age.
+                    (from.found, from.first) = (false, from.offset);
                 }
             }),
             Self::OwnClock => {

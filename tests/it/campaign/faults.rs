@@ -102,13 +102,16 @@ impl Plan {
         }
     }
 
-    /// They are stopped one after another, each when the calls of the one before are given up, and continued together.
+    /// All but the last are stopped one after another, each when the calls of the one before are given up, and continued
+    /// together.
     pub(super) fn stop_one_after_another(&mut self, random: &mut SmallRng) {
-        let mut when = Duration::from_secs(random.random_range(60..240));
-        while when < CALM {
-            let end = when + Duration::from_secs(60 * self.instances as u64 + random.random_range(10..120));
-            for who in 0..self.instances {
-                let begins = when + Duration::from_secs(50 * who as u64 + random.random_range(0..10));
+        let others = self.instances as u64 - 1;
+        let mut when = Duration::from_secs(random.random_range(30..60));
+        while when < CALM && others > 0 {
+            let end = when + Duration::from_secs(50 * others + random.random_range(0..20));
+            for who in 0..others {
+                let begins = when + Duration::from_secs(50 * who + random.random_range(0..5));
+                let who = usize::try_from(who).unwrap();
                 self.events.push((begins, Event::Stop { who: vec![who], lasts: end - begins }));
             }
             when = end + Duration::from_secs(random.random_range(60..300));

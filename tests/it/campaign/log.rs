@@ -17,12 +17,13 @@ use alert_ips::{
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
     gate::Gate,
     partition::{Partition, Stored, offset},
+    signal::Signal,
 };
 
 /// Events that may wait for their owner.
@@ -66,7 +67,7 @@ pub(super) struct Link {
     pub(super) partition: Partition,
     pub(super) gate: Gate,
     /// Whether the broker can be reached at present.
-    pub(super) reachable: watch::Receiver<bool>,
+    pub(super) reachable: Signal<bool>,
     pub(super) faults: LogFaults,
     /// From when on nothing goes wrong any more.
     pub(super) calm: Instant,
@@ -158,7 +159,7 @@ impl Log for SimLog {
 
 struct Writer {
     partition: Partition,
-    reachable: watch::Receiver<bool>,
+    reachable: Signal<bool>,
     faults: LogFaults,
     calm: Instant,
     random: SmallRng,
@@ -177,7 +178,7 @@ struct Writer {
 impl Writer {
     async fn run(mut self) {
         loop {
-            let reachable = *self.reachable.borrow_and_update();
+            let reachable = self.reachable.value();
             if reachable {
                 while let Some(append) = self.waiting.pop_front() {
                     self.leave(append);
@@ -194,12 +195,7 @@ impl Writer {
                     self.waiting.push_back(append);
                     continue;
                 }
-                changed = self.reachable.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    continue;
-                }
+                () = self.reachable.wait_for(|now| now != reachable) => continue,
             };
             let (id, result) = result;
             if self.unanswered.remove(&id).is_some()
@@ -262,7 +258,7 @@ async fn expiry(give_up: Option<(AppendId, Instant)>) -> AppendId {
 struct Reader {
     partition: Partition,
     gate: Gate,
-    reachable: watch::Receiver<bool>,
+    reachable: Signal<bool>,
     fetch: Latency,
     random: SmallRng,
     known: Arc<AtomicBool>,
@@ -302,15 +298,14 @@ impl Reader {
             }
             self.known.store(true, Ordering::Relaxed);
             let (mut next, mut goal) = (index, Some(end));
-            let mut growth = self.partition.end();
             loop {
-                if !*self.reachable.borrow_and_update() {
+                if !self.reachable.value() {
                     self.reach().await?;
                     goal = Some(self.partition.len());
                 }
-                if *growth.borrow_and_update() > next {
+                if self.partition.len() > next {
                     sleep(self.fetch.draw_leg(&mut self.random)).await;
-                    if !*self.reachable.borrow() {
+                    if !self.reachable.value() {
                         continue;
                     }
                 }
@@ -328,8 +323,8 @@ impl Reader {
                         asked.map_err(|_| Gone)?;
                         continue 'anew;
                     }
-                    changed = self.reachable.changed() => changed.map_err(|_| Gone)?,
-                    grown = growth.changed() => grown.map_err(|_| Gone)?,
+                    () = self.reachable.wait_for(|reachable| !reachable) => {}
+                    () = self.partition.end().wait_for(|end| end > next) => {}
                 }
             }
         }
@@ -337,17 +332,17 @@ impl Reader {
 
     /// Waits until the broker can be reached, and tells of a trouble that lasts.
     async fn reach(&mut self) -> Result<(), Gone> {
-        if *self.reachable.borrow() {
+        if self.reachable.value() {
             return Ok(());
         }
         let patience = Duration::from_millis(self.random.random_range(100..3_000));
-        let reached = tokio::time::timeout(patience, self.reachable.wait_for(|reachable| *reachable)).await.is_ok();
+        let reached = timeout(patience, self.reachable.wait_for(|reachable| reachable)).await.is_ok();
         if !reached {
             if !self.told {
                 self.told = true;
                 self.tell(LogEvent::Trouble("no broker can be reached".to_owned())).await?;
             }
-            self.reachable.wait_for(|reachable| *reachable).await.map_err(|_| Gone)?;
+            self.reachable.wait_for(|reachable| reachable).await;
             sleep(Duration::from_millis(self.random.random_range(0..1_000))).await;
         }
         Ok(())

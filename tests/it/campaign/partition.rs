@@ -6,8 +6,9 @@ use std::{
 };
 
 use alert_ips::kafka::journal::Start;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
+use super::signal::Signal;
 use crate::world::START;
 
 /// Messages of the first step back of the search for a checkpoint; each further one is twice as long.
@@ -31,7 +32,7 @@ pub(super) struct Partition {
     started: Instant,
     steps: Arc<[Step]>,
     messages: Arc<Mutex<Vec<Stored>>>,
-    end: watch::Sender<usize>,
+    end: Signal<usize>,
 }
 
 impl Partition {
@@ -40,7 +41,7 @@ impl Partition {
             started: Instant::now(),
             steps: steps.into(),
             messages: Arc::default(),
-            end: watch::Sender::default(),
+            end: Signal::default(),
         }
     }
 
@@ -48,8 +49,10 @@ impl Partition {
     pub(super) fn land(&self, bytes: Arc<[u8]>) -> i64 {
         let mut messages = self.messages.lock().unwrap();
         messages.push(Stored { at: self.clock(), landed: self.started.elapsed(), bytes });
-        self.end.send_replace(messages.len());
-        offset(messages.len() - 1)
+        let end = messages.len();
+        drop(messages);
+        self.end.set(end);
+        offset(end - 1)
     }
 
     /// The broker's clock now.
@@ -60,8 +63,8 @@ impl Partition {
     }
 
     /// One past the newest message, and its changes.
-    pub(super) fn end(&self) -> watch::Receiver<usize> {
-        self.end.subscribe()
+    pub(super) fn end(&self) -> &Signal<usize> {
+        &self.end
     }
 
     pub(super) fn len(&self) -> usize {

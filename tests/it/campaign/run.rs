@@ -10,10 +10,7 @@ use alert_ips::{
     sim::{Outage, Plan as Answers, Settings, Sim},
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     defects::Defect,
@@ -23,6 +20,7 @@ use super::{
     load::{Alerts, Asker},
     network::{Flight, Flights},
     partition::{Partition, Stored},
+    signal::Signal,
 };
 use crate::world::START;
 
@@ -43,9 +41,9 @@ pub(super) struct World {
     gates: Mutex<Vec<Gate>>,
     /// By instance: how many cuts hold, and whether the broker can be reached.
     cuts: Mutex<Vec<u32>>,
-    reachable: Vec<watch::Sender<bool>>,
+    reachable: Vec<Signal<bool>>,
     pauses: Mutex<Vec<(Duration, Duration)>>,
-    over: watch::Sender<bool>,
+    over: Signal<bool>,
 }
 
 /// What is known of a run when it is over.
@@ -78,9 +76,9 @@ impl World {
             partitions,
             gates: Mutex::new(vec![Gate::default(); plan.instances]),
             cuts: Mutex::new(vec![0; plan.instances]),
-            reachable: (0..plan.instances).map(|_| watch::Sender::new(true)).collect(),
+            reachable: (0..plan.instances).map(|_| Signal::new(true)).collect(),
             pauses: Mutex::default(),
-            over: watch::Sender::new(false),
+            over: Signal::new(false),
             plan,
             defect,
         }
@@ -113,7 +111,7 @@ impl World {
             sleep(LOOK_EVERY).await;
         }
         events.abort();
-        world.over.send_replace(true);
+        world.over.set(true);
         let mut askers = Vec::new();
         for life in lives {
             askers.push(life.await.unwrap());
@@ -142,8 +140,7 @@ impl World {
 
     /// Waits for the end of the run.
     pub(super) async fn over(&self) {
-        // Its sender is here.
-        let _ = self.over.subscribe().wait_for(|over| *over).await;
+        self.over.wait_for(|over| over).await;
     }
 
     pub(super) fn begin_life(&self, who: usize, gate: &Gate) {
@@ -154,8 +151,8 @@ impl World {
         &self.partitions[who % self.partitions.len()]
     }
 
-    pub(super) fn reachable(&self, who: usize) -> watch::Receiver<bool> {
-        self.reachable[who].subscribe()
+    pub(super) fn reachable(&self, who: usize) -> Signal<bool> {
+        self.reachable[who].clone()
     }
 
     fn happen(self: &Arc<Self>, event: Event) {
@@ -183,7 +180,7 @@ impl World {
         let mut cuts = self.cuts.lock().unwrap();
         for who in who {
             cuts[*who] = cuts[*who].saturating_add_signed(by);
-            self.reachable[*who].send_replace(cuts[*who] == 0);
+            self.reachable[*who].set(cuts[*who] == 0);
         }
     }
 
