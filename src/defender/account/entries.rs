@@ -124,7 +124,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
     }
 
     fn journal_usable(&mut self, footing: Footing) {
-        self.standing.replaying = false;
+        if std::mem::take(&mut self.standing.replaying) {
+            self.own_clock.adopt(&self.budget, self.journal.now(), self.clock.boot());
+        }
         self.standing.unusable = None;
         self.config.terms.skew = footing.skew;
         if let Some(known) = self.standing.carried.take() {

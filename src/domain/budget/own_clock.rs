@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Window;
+use super::{Budget, Window};
 use crate::domain::{
     journal::{Answer, EntryId, Reached},
     terms::Terms,
@@ -21,9 +21,32 @@ pub struct OwnClock {
     /// Calls that may be out, and when each is given up.
     open: BTreeMap<EntryId, JournalTime>,
     now: JournalTime,
+    adopted: bool,
 }
 
 impl OwnClock {
+    /// Takes over what a replay has shown, as old as the journal says it is: a jump of the broker's clock after that frees
+    /// none of it early. `journal` and `now` are one moment.
+    ///
+    /// Only the first time: of what a later replay shows, most was seen to arrive.
+    pub fn adopt(&mut self, budget: &Budget, journal: JournalTime, now: BootTime) {
+        self.advance(now);
+        if std::mem::replace(&mut self.adopted, true) {
+            return;
+        }
+        let now = self.now;
+        let here = |time: JournalTime| now + time.saturating_since(journal);
+        let windows = budget.terms.iter().flat_map(|terms| budget.windows.iter().map(move |window| (terms, window)));
+        self.windows = windows
+            .map(|(terms, window)| {
+                let points = window.points().map(|(free, slots)| (here(free), slots));
+                Window::restored(window.limit, terms, points)
+            })
+            .collect();
+        self.terms.clone_from(&budget.terms);
+        self.open = budget.open.iter().map(|(id, call)| (*id, here(call.lapse))).collect();
+    }
+
     /// Goes by these terms from `now` on: those in force.
     pub fn agree(&mut self, terms: Option<&Terms>, now: BootTime) {
         self.advance(now);
@@ -114,6 +137,28 @@ mod tests {
         let free = own.room(second(21)).unwrap();
         assert_eq!(free.since_origin().as_secs(), 20 + 61);
         assert_eq!(own.room(free), Some(free));
+    }
+
+    #[test]
+    fn what_a_replay_has_shown_is_as_old_as_the_journal_says() {
+        use crate::domain::journal::{Body, Claim, Entry};
+        let at = |second: u64| JournalTime::from_origin(Duration::from_secs(second));
+        let terms = Terms { limits: vec!["8 per 1m".parse().unwrap()], ..Terms::example() };
+        let mut budget = Budget::default();
+        let mut apply = |second, number, body| {
+            budget.apply(at(second), &Entry { id: claim(number), instance: "host".into(), body });
+        };
+        apply(1_000, 1, Body::Terms(terms));
+        for n in 0..6 {
+            let alert = AlertId::parse("a").unwrap();
+            let severity = crate::domain::alert::Severity::High;
+            apply(1_000 + n, 2 + 2 * n, Body::Claim(Claim { alert, severity, reserved: true, highs_wait: false }));
+            apply(1_001 + n, 3 + 2 * n, Body::Answer(answered(2 + 2 * n, Reached::Complete)));
+        }
+        let mut own = OwnClock::default();
+        own.adopt(&budget, at(1_040), second(7));
+        // The first was over at 1,001 and holds its slot for 61 s.
+        assert_eq!(own.room(second(8)).unwrap().since_origin().as_secs(), 7 + 1_001 + 61 - 1_040);
     }
 
     #[test]

@@ -85,19 +85,25 @@ impl Defect {
             Self::RetryNotCounted => plan.mix = Mix::STORMY,
             Self::ForgottenAtRestart | Self::ReplayedWithoutCheckpoint | Self::ReplayedFromTooLate => {
                 plan.instances = 1;
+                plan.load = Load::of_highs();
                 plan.kill_often(&mut random);
             }
             Self::OwnClock => plan.kill_often(&mut random),
             Self::ClaimWithoutExpiry | Self::NoRecheckBeforeTheWrite => {
                 plan.instances = 4;
                 plan.load = Load::of_highs();
-                plan.log.append = Latency::HeavyTail { typical: Duration::from_millis(800) };
-                plan.log.fetch = plan.log.append;
+                plan.network.way = Latency::Fixed(Duration::from_millis(50));
+                if self == Self::ClaimWithoutExpiry {
+                    // Most claims are granted, and their instance does not know it yet.
+                    plan.log.fetch = Latency::Fixed(Duration::from_secs(4));
+                }
                 plan.stop_one_after_another(&mut random);
             }
             Self::FreezeNotJournalled => {
                 let when = Duration::from_secs(random.random_range(600..3_000));
                 plan.events.push((when, Event::Pause { lasts: Duration::from_mins(4) }));
+                let restart = Event::Kill { who: 0, down: Duration::from_secs(1) };
+                plan.events.push((when + Duration::from_mins(1), restart));
             }
         }
         plan
@@ -263,7 +269,7 @@ impl Transport for Meddling {
                 self.network.send(request).await
             }
             Defect::NoRecheckBeforeTheWrite => {
-                let wait = Duration::from_millis(self.network.random.lock().unwrap().random_range(0..9_000));
+                let wait = Duration::from_millis(self.network.random.lock().unwrap().random_range(0..2_000));
                 sleep(wait).await;
                 self.network.send(request).await
             }

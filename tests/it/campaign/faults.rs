@@ -104,14 +104,14 @@ impl Plan {
 
     /// They are stopped one after another, each when the calls of the one before are given up, and continued together.
     pub(super) fn stop_one_after_another(&mut self, random: &mut SmallRng) {
-        let mut when = Duration::from_secs(random.random_range(120..600));
+        let mut when = Duration::from_secs(random.random_range(60..240));
         while when < CALM {
             let end = when + Duration::from_secs(60 * self.instances as u64 + random.random_range(10..120));
             for who in 0..self.instances {
                 let begins = when + Duration::from_secs(50 * who as u64 + random.random_range(0..10));
                 self.events.push((begins, Event::Stop { who: vec![who], lasts: end - begins }));
             }
-            when = end + Duration::from_secs(random.random_range(60..900));
+            when = end + Duration::from_secs(random.random_range(60..300));
         }
         self.events.sort_by_key(|(when, _)| *when);
     }

@@ -69,6 +69,7 @@ fn start(world: &World, who: usize, gate: &Gate, clock: &Clock, seed: u64) -> Li
         gate: gate.clone(),
         reachable: world.reachable(who),
         faults: world.plan.log,
+        calm: world.calm(),
         seed: random.random(),
     };
     let (log, events) = SimLog::open(link, world.defect.start(begin, partition));
@@ -83,6 +84,7 @@ fn start(world: &World, who: usize, gate: &Gate, clock: &Clock, seed: u64) -> Li
         sim: world.sim.clone(),
         gate: gate.clone(),
         faults: world.plan.network,
+        calm: world.calm(),
         flights: world.flights.clone(),
         instance: who,
         random: SimNetwork::random(random.random()),

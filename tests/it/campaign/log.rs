@@ -54,6 +54,13 @@ pub(super) struct LogFaults {
     pub(super) stopped: f64,
 }
 
+impl LogFaults {
+    /// What is left of them when nothing goes wrong any more.
+    fn until(self, calm: Instant) -> Self {
+        if Instant::now() < calm { self } else { Self { append: self.append, fetch: self.fetch, ..Self::default() } }
+    }
+}
+
 /// What an instance's connection is made of.
 pub(super) struct Link {
     pub(super) partition: Partition,
@@ -61,6 +68,8 @@ pub(super) struct Link {
     /// Whether the broker can be reached at present.
     pub(super) reachable: watch::Receiver<bool>,
     pub(super) faults: LogFaults,
+    /// From when on nothing goes wrong any more.
+    pub(super) calm: Instant,
     pub(super) seed: u64,
 }
 
@@ -79,12 +88,13 @@ pub(super) struct SimLog {
     next: usize,
     gate: Gate,
     faults: LogFaults,
+    calm: Instant,
     random: SmallRng,
 }
 
 impl SimLog {
     pub(super) fn open(link: Link, start: Start) -> (Self, mpsc::Receiver<LogEvent>) {
-        let Link { partition, gate, reachable, faults, seed } = link;
+        let Link { partition, gate, reachable, faults, calm, seed } = link;
         let mut random = SmallRng::seed_from_u64(seed);
         let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
         let (append, appends) = mpsc::channel(APPEND_CAPACITY);
@@ -107,6 +117,7 @@ impl SimLog {
             partition,
             reachable,
             faults,
+            calm,
             random: SmallRng::seed_from_u64(random.random()),
             events,
             appends,
@@ -117,7 +128,7 @@ impl SimLog {
             lands_last: Instant::now(),
         };
         tokio::spawn(gate.clone().hold(writer.run()));
-        (Self { appends: append, start: ask, known, next: 0, gate, faults, random }, receiver)
+        (Self { appends: append, start: ask, known, next: 0, gate, faults, calm, random }, receiver)
     }
 }
 
@@ -127,9 +138,10 @@ impl Log for SimLog {
         if !self.known.load(Ordering::Relaxed) {
             return Err(refused("the journal was not reached yet"));
         }
-        if self.random.random_bool(self.faults.killed) {
+        let faults = self.faults.until(self.calm);
+        if self.random.random_bool(faults.killed) {
             self.gate.kill(Duration::from_secs(self.random.random_range(0..120)));
-        } else if self.random.random_bool(self.faults.stopped) {
+        } else if self.random.random_bool(faults.stopped) {
             self.gate.stop_for(Duration::from_secs(self.random.random_range(1..60)));
         }
         let id = AppendId(self.next);
@@ -148,6 +160,7 @@ struct Writer {
     partition: Partition,
     reachable: watch::Receiver<bool>,
     faults: LogFaults,
+    calm: Instant,
     random: SmallRng,
     events: mpsc::Sender<LogEvent>,
     appends: mpsc::Receiver<Append>,
@@ -200,7 +213,7 @@ impl Writer {
     /// Gives a message to the network, which does with it what it will.
     fn leave(&mut self, append: Append) {
         let Append { id, bytes, give_up } = append;
-        let faults = self.faults;
+        let faults = self.faults.until(self.calm);
         let way = faults.append.draw_leg(&mut self.random);
         let lands = (Instant::now() + way).max(self.lands_last + Duration::from_millis(1));
         self.lands_last = lands;

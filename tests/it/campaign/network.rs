@@ -44,6 +44,13 @@ pub(super) struct NetworkFaults {
     pub(super) stopped: f64,
 }
 
+impl NetworkFaults {
+    /// What is left of them when nothing goes wrong any more.
+    fn until(self, calm: Instant) -> Self {
+        if Instant::now() < calm { self } else { Self { way: self.way, ..Self::default() } }
+    }
+}
+
 /// One call, as the network saw it. Times count from the run's beginning.
 #[derive(Clone, Debug)]
 pub(super) struct Flight {
@@ -97,6 +104,8 @@ pub(super) struct SimNetwork {
     pub(super) sim: Sim,
     pub(super) gate: Gate,
     pub(super) faults: NetworkFaults,
+    /// From when on nothing goes wrong any more.
+    pub(super) calm: Instant,
     pub(super) flights: Flights,
     pub(super) instance: usize,
     pub(super) random: Mutex<SmallRng>,
@@ -119,7 +128,7 @@ impl SimNetwork {
     }
 
     fn draw(&self) -> Fate {
-        let (faults, random) = (self.faults, &mut *self.random.lock().unwrap());
+        let (faults, random) = (self.faults.until(self.calm), &mut *self.random.lock().unwrap());
         let within = |random: &mut SmallRng, most: Duration| most.mul_f64(random.random());
         let slow = random.random_bool(faults.slow).then(|| within(random, LATEST_ARRIVAL));
         Fate {

@@ -19,6 +19,7 @@ use super::{
     partition::Stored,
     run::Record,
 };
+use crate::world::CALL_TIMEOUT;
 
 /// A claim that was granted before the pause was known may leave so much later.
 const CLAIM_TTL: Duration = Duration::from_secs(10);
@@ -70,7 +71,9 @@ fn asked_twice_at_once(record: &Record) -> Option<String> {
     let mut last: HashMap<&str, &Flight> = HashMap::new();
     for flight in record.flights.iter().filter(|flight| !flight.late) {
         let earlier = last.insert(&flight.alert, flight);
-        if let Some(earlier) = earlier.filter(|earlier| earlier.over.is_none_or(|over| over > flight.left)) {
+        // Its caller may have been killed, and its answer lost.
+        let over = |earlier: &Flight| earlier.over.unwrap_or(Duration::MAX).min(earlier.left + CALL_TIMEOUT);
+        if let Some(earlier) = earlier.filter(|earlier| over(earlier) > flight.left) {
             return Some(format!(
                 "{} was asked by instance {} at {:?} while {} was asking since {:?}",
                 flight.alert, flight.instance, flight.left, earlier.instance, earlier.left

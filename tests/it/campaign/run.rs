@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     defects::Defect,
-    faults::{Event, LASTS, Plan},
+    faults::{CALM, Event, LASTS, Plan},
     gate::Gate,
     instance::{live, stagger},
     load::{Alerts, Asker},
@@ -134,6 +134,10 @@ impl World {
 
     fn ends(&self) -> Instant {
         self.started + LASTS
+    }
+
+    pub(super) fn calm(&self) -> Instant {
+        self.started + CALM
     }
 
     /// Waits for the end of the run.
