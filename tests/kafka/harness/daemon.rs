@@ -24,7 +24,10 @@ const SHOWN_LOG_LINES: usize = 60;
 /// The unit of times in `/proc/PID/stat`, `USER_HZ`: the same on every Linux.
 const TICKS_PER_SECOND: u32 = 100;
 
-/// What the program is started with.
+/// The app registration; with the tenant, the journal's key.
+pub const CLIENT: &str = "66666666-7777-8888-9999-000000000000";
+
+/// What the program is started with: with the journal in Kafka, as it is by default.
 #[derive(Clone, Debug)]
 pub struct Config {
     file: String,
@@ -35,7 +38,7 @@ pub struct Config {
 impl Config {
     /// For these topics and the simulated service at `origin`.
     pub fn new(topics: &Topics, origin: &str) -> Self {
-        let Topics { bootstrap, input, output, dead_letters, group } = topics;
+        let Topics { bootstrap, input, output, dead_letters, journal, group } = topics;
         let file = format!(
             r#"
             [kafka]
@@ -45,13 +48,12 @@ impl Config {
             input = ["{input}"]
             output = "{output}"
             dead_letters = "{dead_letters}"
+            journal = "{journal}"
             [instance]
             name = "one"
-            [journal]
-            kind = "memory"
             [accounts.contoso]
             tenant_id = "{TENANT}"
-            client_id = "66666666-7777-8888-9999-000000000000"
+            client_id = "{CLIENT}"
             client_secret_file = "./client-secret"
             api_url = "{origin}"
             authority_url = "{origin}"
@@ -70,6 +72,16 @@ impl Config {
     pub fn set(mut self, key: &str, value: impl Display) -> Self {
         self.set.push(format!("{key}={value}"));
         self
+    }
+
+    /// Among several instances, each has its own name.
+    pub fn instance(self, name: &str) -> Self {
+        self.set("instance.name", name)
+    }
+
+    /// With the journal in the process's memory.
+    pub fn journal_in_memory(self) -> Self {
+        self.set("journal.kind", "memory")
     }
 
     pub fn limits(self, limits: &[&str]) -> Self {
@@ -134,6 +146,16 @@ impl Daemon {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         assert_eq!(self.child.wait().unwrap().signal(), Some(9));
+    }
+
+    /// SIGSTOP: it does nothing until [`resume`](Self::resume).
+    pub fn pause(&self) {
+        kill_process(self.pid(), Signal::STOP).unwrap();
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        kill_process(self.pid(), Signal::CONT).unwrap();
     }
 
     /// How the program ends, within `limit`.

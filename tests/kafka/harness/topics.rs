@@ -9,7 +9,7 @@ use alert_ips::{
 use jiff::Timestamp;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
@@ -20,17 +20,18 @@ use rdkafka::{
 const PARTITIONS: i32 = 3;
 
 /// How long the broker has for each answer.
-const ANSWER: Duration = Duration::from_secs(30);
+pub(super) const ANSWER: Duration = Duration::from_secs(30);
 
 /// Counts the seeded messages, so that what is read back finds its expectation.
 const SEED_HEADER: &str = "seed";
 
-/// Input, output and dead letters, and the group that reads them.
+/// Input, output, dead letters and journal, and the group that reads the input.
 pub struct Topics {
     pub bootstrap: String,
     pub input: String,
     pub output: String,
     pub dead_letters: String,
+    pub journal: String,
     pub group: String,
 }
 
@@ -50,6 +51,7 @@ impl Topics {
             input: format!("{unique}.in"),
             output: format!("{unique}.out"),
             dead_letters: format!("{unique}.dead-letters"),
+            journal: format!("{unique}.journal"),
             group: unique,
         }
     }
@@ -61,17 +63,35 @@ impl Topics {
     }
 
     pub fn create_all(&self) {
-        let new = self.all().map(|name| {
-            let topic = NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1));
-            // So an output's timestamp says when it was there to be read.
-            if name == self.output { topic.set("message.timestamp.type", "LogAppendTime") } else { topic }
+        let stamped = [("message.timestamp.type", "LogAppendTime")];
+        self.make(&self.input, &[]);
+        // So an output's timestamp says when it was there to be read.
+        self.make(&self.output, &stamped);
+        self.make(&self.dead_letters, &[]);
+        self.make(&self.journal, &stamped);
+    }
+
+    /// Creates a topic with these settings, and waits until it is there.
+    pub fn make(&self, name: &str, settings: &[(&str, &str)]) {
+        let new = NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1));
+        let new = settings.iter().fold(new, |new, (setting, value)| new.set(setting, value));
+        // A topic that was deleted under this name may be going still.
+        super::eventually(&format!("{name} is created"), ANSWER, || {
+            block_on(self.admin().create_topics([&new], &options())).unwrap()[0].is_ok().then_some(())
         });
-        let made = block_on(self.admin().create_topics(&new, &options()));
-        assert!(made.unwrap().iter().all(Result::is_ok), "topics of {} are created", self.group);
         // The creation is acknowledged before every client can see it.
-        super::eventually("the topics are there", ANSWER, || {
-            self.all().iter().all(|topic| self.partitions(topic) == PARTITIONS).then_some(())
-        });
+        super::eventually(&format!("{name} is there"), ANSWER, || (self.partitions(name) == PARTITIONS).then_some(()));
+    }
+
+    pub fn delete(&self, name: &str) {
+        block_on(self.admin().delete_topics(&[name], &options())).unwrap()[0].as_ref().unwrap();
+    }
+
+    /// Changes a topic's settings.
+    pub fn configure(&self, name: &str, settings: &[(&str, &str)]) {
+        let config = AlterConfig::new(ResourceSpecifier::Topic(name));
+        let config = settings.iter().fold(config, |config, (setting, value)| config.set(setting, value));
+        block_on(self.admin().alter_configs([&config], &options())).unwrap()[0].as_ref().unwrap();
     }
 
     /// Writes the messages and reads them back, so that their places and timestamps are known.
@@ -185,8 +205,8 @@ impl Topics {
         open.sum()
     }
 
-    fn all(&self) -> [&str; 3] {
-        [&self.input, &self.output, &self.dead_letters]
+    fn all(&self) -> [&str; 4] {
+        [&self.input, &self.output, &self.dead_letters, &self.journal]
     }
 
     fn partitions(&self, topic: &str) -> i32 {
@@ -195,7 +215,7 @@ impl Topics {
         found.map_or(0, |found| i32::try_from(found.partitions().len()).unwrap())
     }
 
-    fn client(&self) -> ClientConfig {
+    pub(super) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap);
         config
@@ -236,7 +256,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
-fn send(producer: &BaseProducer, mut record: BaseRecord<'_, [u8], [u8]>) {
+pub(super) fn send(producer: &BaseProducer, mut record: BaseRecord<'_, [u8], [u8]>) {
     loop {
         match producer.send(record) {
             Ok(()) => return,
