@@ -16,6 +16,7 @@ mod day;
 mod demo;
 mod fleet;
 mod http;
+mod journal;
 mod pipeline;
 mod service;
 mod tls;

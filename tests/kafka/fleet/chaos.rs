@@ -9,9 +9,9 @@ use alert_ips::sim::{Latency, Mix, Plan};
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
 
 use super::{
-    LIMITS, MAX_IN_FLIGHT, alerts_with_repeats, asked_in_vain, calls, config, ids, is_full_run, new_alerts, service,
+    MAX_IN_FLIGHT, alerts_with_repeats, asked_in_vain, calls, config, ids, is_full_run, new_alerts, service,
 };
-use crate::harness::{Broker, Checker, Config, Daemon, LONG, Service, Topics, eventually};
+use crate::harness::{Broker, Checker, Config, Daemon, Service, Topics, eventually};
 
 /// Answers of the kinds that are asked for again, beside those that are not.
 const MIX: Mix = Mix { found: 840, empty: 90, late: 40, failing: 30, ..Mix::NOTHING };
@@ -222,7 +222,10 @@ fn a_crash_loop_never_exceeds_a_window() {
     let topics = checker.topics();
     // A member that comes back under its own name has its partitions at once. A call is given up soon, else those of the
     // first lives would fill the line for longer than the loop lasts.
-    let config = config(topics, &service).property("group.instance.id", "one").set("http.total_timeout", "2s");
+    let config = config(topics, &service)
+        .property("group.instance.id", "one")
+        .set("http.head_timeout", "2s")
+        .set("http.total_timeout", "2s");
 
     let mut lives_that_called = 0;
     for _ in 0..20 {

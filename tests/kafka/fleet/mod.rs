@@ -6,10 +6,10 @@
 //! all of them. `ALERT_IPS_SEED` repeats a run's disturbances.
 
 mod chaos;
-// mod fails_closed;
-// mod numbers;
+mod fails_closed;
+mod numbers;
 mod sharing;
-// mod versions;
+mod versions;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

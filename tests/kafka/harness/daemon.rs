@@ -7,8 +7,8 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::process::ExitStatusExt as _,
-    path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     time::Duration,
 };
 
@@ -93,6 +93,25 @@ impl Config {
         self.properties.extend([format!("\"{key}\" = \"{value}\"\n")]);
         self
     }
+
+    /// Runs another command of the program with this configuration, to its end.
+    pub fn run(&self, words: &[&str]) -> Output {
+        let folder = tempfile::tempdir().unwrap();
+        self.command(folder.path(), words).stdin(Stdio::null()).output().expect("the program starts")
+    }
+
+    /// The program with this configuration, which is written into `folder`.
+    fn command(&self, folder: &Path, words: &[&str]) -> Command {
+        fs::write(folder.join("client-secret"), "a secret for a simulated sign-in").unwrap();
+        let file = folder.join("alert-ips.toml");
+        fs::write(&file, format!("{}\n{}", self.file, self.properties)).unwrap();
+        let mut command = Command::new(program());
+        command.args(words).arg("--config").arg(file);
+        for assignment in &self.set {
+            command.args(["--set", assignment]);
+        }
+        command
+    }
 }
 
 /// The running program. Dropped, it is killed; after a failure the end of its log is shown.
@@ -105,16 +124,10 @@ pub struct Daemon {
 impl Daemon {
     pub fn start(config: &Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("client-secret"), "a secret for a simulated sign-in").unwrap();
-        let file = folder.path().join("alert-ips.toml");
-        fs::write(&file, format!("{}\n{}", config.file, config.properties)).unwrap();
         // Free a moment ago; the tests take few ports.
         let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut command = Command::new(program());
-        command.arg("run").arg("--config").arg(file).args(["--set", &format!("admin.listen={admin}")]);
-        for assignment in &config.set {
-            command.args(["--set", assignment]);
-        }
+        let mut command = config.command(folder.path(), &["run"]);
+        command.args(["--set", &format!("admin.listen={admin}")]);
         let log = File::create(folder.path().join("log")).unwrap();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("the program starts");
         Self { child, admin, folder }
@@ -201,6 +214,18 @@ impl Daemon {
             rest.starts_with(['{', ' ']).then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
         });
         Some(values.sum())
+    }
+
+    /// The histogram of the time from claims to their rulings: upper bounds in seconds, and how many took at most that.
+    pub fn claim_seconds(&self) -> Vec<(f64, f64)> {
+        let (_, text) = self.page("/metrics").unwrap();
+        let buckets = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix("alert_ips_claim_duration_seconds_bucket{")?;
+            let (_, rest) = rest.split_once("le=\"")?;
+            let (bound, rest) = rest.split_once('"')?;
+            Some((bound.replace("+Inf", "inf").parse().unwrap(), rest.rsplit(' ').next()?.parse().unwrap()))
+        });
+        buckets.collect()
     }
 
     pub fn log(&self) -> String {
