@@ -105,7 +105,7 @@ fn ids(given: &[String]) -> Result<Vec<AlertId>, String> {
     texts.iter().map(parse).collect()
 }
 
-fn account<'a>(settings: &'a Settings, name: Option<&str>) -> Result<&'a AccountSettings, String> {
+pub(super) fn account<'a>(settings: &'a Settings, name: Option<&str>) -> Result<&'a AccountSettings, String> {
     let names = || settings.accounts.iter().map(|account| &*account.name).collect::<Vec<_>>().join(", ");
     match (name, settings.accounts.as_slice()) {
         (None, [only]) => Ok(only),

@@ -3,6 +3,7 @@
 mod check;
 mod config;
 mod demo;
+mod journal;
 mod lookup;
 mod print;
 mod run;
@@ -71,6 +72,8 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     /// Show, and with --create create, the Kafka topics with fitting settings
     Topics(topics::TopicsArgs),
+    /// Print who spent which call on which alert, how full the limits were, and what is free
+    Journal(journal::JournalArgs),
     /// Print the effective configuration and where each value comes from; secrets are left out
     Config(config::ConfigArgs),
 }
@@ -147,6 +150,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Lookup(args) => lookup::run(&args, &mut printer),
         Command::Simulate(args) => simulate::run(&args, &mut printer),
         Command::Topics(args) => topics::run(&args, &mut printer),
+        Command::Journal(args) => journal::run(&args, &mut printer),
         Command::Config(args) => config::run(&args, &mut printer),
     };
     printer.conclude(exit)

@@ -11,6 +11,7 @@ pub(super) struct Printer {
     terminal: bool,
     /// Why the result could not be printed.
     failed: Option<io::Error>,
+    reader_is_gone: bool,
 }
 
 impl Printer {
@@ -20,17 +21,23 @@ impl Printer {
             err: Box::new(io::stderr()),
             terminal: io::stderr().is_terminal(),
             failed: None,
+            reader_is_gone: false,
         }
     }
 
     /// Prints one line, or several, of the command's result.
     pub(super) fn say(&mut self, text: &str) {
         let printed = writeln!(self.out, "{}", text.trim_end_matches('\n')).and_then(|()| self.out.flush());
-        if let Err(error) = printed
-            && error.kind() != io::ErrorKind::BrokenPipe
-        {
-            self.failed.get_or_insert(error);
+        match printed {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.reader_is_gone = true,
+            Err(error) => drop(self.failed.get_or_insert(error)),
         }
+    }
+
+    /// Whether nobody reads the result any more: a command without an end of its own ends then.
+    pub(super) fn reader_is_gone(&self) -> bool {
+        self.reader_is_gone
     }
 
     /// What a command's exit becomes if its result could not be printed: a full disk is told, a reader that went away is

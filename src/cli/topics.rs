@@ -151,7 +151,7 @@ fn created(creation: &Creation) -> String {
 }
 
 /// Whether someone must change something, or the brokers just are away.
-fn exit_of(error: &ClusterError) -> Exit {
+pub(super) fn exit_of(error: &ClusterError) -> Exit {
     match error {
         ClusterError::Config(_) | ClusterError::Trouble(Trouble::Denied(_)) => Exit::Config,
         ClusterError::Trouble(_) | ClusterError::BrokenOff => Exit::No,

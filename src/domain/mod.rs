@@ -5,6 +5,7 @@
 
 pub mod alert;
 pub mod answers;
+pub mod audit;
 pub mod backlog;
 pub mod budget;
 pub mod commit_point;

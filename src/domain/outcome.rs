@@ -15,7 +15,7 @@ pub struct Outcome {
 }
 
 /// The `status` of an output record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Status {
     /// The service knows the alert and names at least one valid address.
     Found,

@@ -29,7 +29,7 @@ impl<W: Write> Write for Escaping<W> {
 }
 
 /// A text with everything that is not plain escaped as Rust writes it in a literal.
-pub(super) fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     let escaped = Escaping(&mut line).write_str(text);
     debug_assert!(escaped.is_ok(), "a String takes everything");
@@ -38,7 +38,7 @@ pub(super) fn line(text: &str) -> String {
 
 /// A JSON document with everything that is not plain as `\uXXXX`. Such characters stand only inside of JSON strings
 /// (a serializer has escaped those below U+0020 already), so the document's meaning stays.
-pub(super) fn json(document: &str) -> String {
+pub(crate) fn json(document: &str) -> String {
     let mut line = String::with_capacity(document.len());
     let escaped = each_run(document, |plain, special| {
         line.write_str(plain)?;

@@ -1,7 +1,7 @@
 //! What faces the operator's machine: admin HTTP, systemd, logs.
 
 pub mod admin;
-mod escape;
+pub(crate) mod escape;
 mod log_writer;
 mod readiness;
 pub mod systemd;

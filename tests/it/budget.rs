@@ -159,19 +159,19 @@ impl Schedule {
 /// The writer of all answers, so that their numbers are their own.
 const ANSWERING: u64 = 99;
 
-fn entry(writer: u64, number: u64, body: Body) -> Entry {
+pub(crate) fn entry(writer: u64, number: u64, body: Body) -> Entry {
     Entry { id: EntryId { writer: WriterId(writer), number }, instance: "host".into(), body }
 }
 
-fn answer(number: u64, claim: EntryId, reached: Reached) -> Entry {
+pub(crate) fn answer(number: u64, claim: EntryId, reached: Reached) -> Entry {
     entry(ANSWERING, number, Body::Answer(Answer { claim, alert: alert(number), reached, status: None, outcome: None }))
 }
 
-fn limit(calls: u32, seconds: u64) -> Limit {
+pub(crate) fn limit(calls: u32, seconds: u64) -> Limit {
     Limit { calls: calls.try_into().unwrap(), per: Duration::from_secs(seconds) }
 }
 
-fn at(time: Duration) -> JournalTime {
+pub(crate) fn at(time: Duration) -> JournalTime {
     JournalTime::from_origin(time)
 }
 
@@ -265,17 +265,17 @@ fn a_named_time_is_the_first_at_which_a_claim_is_granted() {
 }
 
 /// A budget with one writer and these terms.
-fn declared(terms: &Terms, now: Duration) -> Budget {
+pub(crate) fn declared(terms: &Terms, now: Duration) -> Budget {
     let mut budget = Budget::default();
     budget.apply(at(now), &entry(0, 1, Body::Terms(terms.clone())));
     budget
 }
 
-fn minor(number: u64) -> Entry {
+pub(crate) fn minor(number: u64) -> Entry {
     claim(0, number, Severity::Low, false)
 }
 
-fn claim(writer: u64, number: u64, severity: Severity, highs_wait: bool) -> Entry {
+pub(crate) fn claim(writer: u64, number: u64, severity: Severity, highs_wait: bool) -> Entry {
     let reserved = severity == Severity::High;
     let alert = alert(format!("{writer}-{number}"));
     entry(writer, number, Body::Claim(Claim { alert, severity, reserved, highs_wait }))
@@ -285,7 +285,7 @@ fn alert(id: impl std::fmt::Display) -> AlertId {
     AlertId::parse(&format!("a{id}")).unwrap()
 }
 
-fn terms(limits: &[Limit]) -> Terms {
+pub(crate) fn terms(limits: &[Limit]) -> Terms {
     Terms {
         limits: limits.to_vec(),
         share: 1.0,

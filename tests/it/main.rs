@@ -11,12 +11,14 @@
 
 mod architecture;
 mod budget;
+mod carried;
 mod cli;
 mod day;
 mod demo;
 mod fleet;
 mod http;
 mod journal;
+mod journal_versions;
 mod pipeline;
 mod service;
 mod tls;

@@ -7,11 +7,7 @@ mod replay;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    pin::Pin,
-    time::Duration,
-};
+use std::{collections::VecDeque, pin::Pin, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -63,8 +59,8 @@ pub struct KafkaJournal<L> {
     news: VecDeque<News>,
     /// Handed in, and not yet sent: what is handed in together travels together.
     unsent: Vec<Entry>,
-    /// On their way.
-    sent: HashMap<AppendId, Vec<Entry>>,
+    /// On their way, in order.
+    sent: VecDeque<Sent>,
     reading: Reading,
     /// What the topic's settings are like; `None` until that is known.
     settings: Option<Judgement>,
@@ -79,6 +75,15 @@ pub struct KafkaJournal<L> {
     told: Option<Result<Footing, String>>,
     /// Whether it was ever usable: what the account knows then is worth carrying into another log.
     was_usable: bool,
+}
+
+/// A message on its way to the log and back.
+struct Sent {
+    id: AppendId,
+    payload: Vec<u8>,
+    entries: Vec<Entry>,
+    acknowledged: bool,
+    read: bool,
 }
 
 /// How reading stands.
@@ -121,7 +126,7 @@ impl<L: Log> KafkaJournal<L> {
             replay: Replay::new(),
             news: VecDeque::new(),
             unsent: Vec::new(),
-            sent: HashMap::new(),
+            sent: VecDeque::new(),
             reading: Reading::Behind,
             settings: None,
             own_stamps: false,
@@ -138,6 +143,9 @@ impl<L: Log> KafkaJournal<L> {
         match event {
             LogEvent::Reading(from) => {
                 self.reading = Reading::Behind;
+                // What comes back of them now is read like any other.
+                self.sent.iter_mut().for_each(|sent| sent.read = true);
+                self.forget_arrived();
                 self.news.extend(self.replay.begin(from));
             }
             LogEvent::Entry(message) => {
@@ -145,7 +153,8 @@ impl<L: Log> KafkaJournal<L> {
                     self.own_stamps = true;
                     self.settle();
                 }
-                let read_on = self.replay.take(&message, self.clock.boot(), &mut self.news);
+                let known = self.own_entries(&message.payload);
+                let read_on = self.replay.take(&message, known, self.clock.boot(), &mut self.news);
                 if let Some(start) = read_on {
                     self.log.read_from(start);
                 }
@@ -199,21 +208,41 @@ impl<L: Log> KafkaJournal<L> {
             let end = self.unsent[..most].iter().position(ends_message).map_or(most, |last| last + 1);
             let rest = self.unsent.split_off(end);
             let entries = std::mem::replace(&mut self.unsent, rest);
-            match self.log.append(&write_message(&entries)) {
-                Ok(id) => {
-                    self.sent.insert(id, entries);
-                }
+            let payload = write_message(&entries);
+            match self.log.append(&payload) {
+                Ok(id) => self.sent.push_back(Sent { id, payload, entries, acknowledged: false, read: false }),
                 Err(failed) => self.not_appended(entries, failed),
             }
         }
     }
 
+    /// The entries of one of our own messages that comes back: they need not be read from it again.
+    fn own_entries(&mut self, payload: &[u8]) -> Option<Vec<Entry>> {
+        let sent = self.sent.iter_mut().find(|sent| !sent.read && sent.payload == payload)?;
+        sent.read = true;
+        let entries = sent.entries.clone();
+        self.forget_arrived();
+        Some(entries)
+    }
+
     fn appended(&mut self, id: AppendId, result: Result<i64, AppendFailed>) {
-        let Some(entries) = self.sent.remove(&id) else { return };
+        let Some(place) = self.sent.iter().position(|sent| sent.id == id) else { return };
         match result {
-            Ok(_) => self.unwritable = None,
-            Err(failed) => self.not_appended(entries, failed),
+            Ok(_) => {
+                self.sent[place].acknowledged = true;
+                self.unwritable = None;
+                self.forget_arrived();
+            }
+            Err(failed) => {
+                if let Some(sent) = self.sent.remove(place) {
+                    self.not_appended(sent.entries, failed);
+                }
+            }
         }
+    }
+
+    fn forget_arrived(&mut self) {
+        self.sent.retain(|sent| !(sent.acknowledged && sent.read));
     }
 
     fn not_appended(&mut self, entries: Vec<Entry>, failed: AppendFailed) {
@@ -360,7 +389,7 @@ impl<L: Log> Journal for KafkaJournal<L> {
     async fn flush(&mut self) {
         self.send();
         let arrived = async {
-            while !self.sent.is_empty() {
+            while self.sent.iter().any(|sent| !sent.acknowledged) {
                 match self.events.recv().await {
                     Some(event) => self.take(event),
                     None => return,

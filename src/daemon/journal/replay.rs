@@ -6,7 +6,7 @@ use crate::{
     defender::journal::News,
     domain::{
         budget::{Budget, Checkpoint},
-        journal::{Body, InvalidMessage, Stamped, read_message},
+        journal::{Body, Entry, InvalidMessage, Stamped, read_message},
         time::BootTime,
     },
     kafka::journal::{LogEntry, ReadingFrom, Start},
@@ -86,14 +86,20 @@ impl Replay {
         Some(News::Replay(Box::new(budget)))
     }
 
-    /// Takes a message; says where to read on instead, if that must be.
-    pub(super) fn take(&mut self, message: &LogEntry, now: BootTime, news: &mut impl Extend<News>) -> Option<Start> {
+    /// Takes a message; says where to read on instead, if that must be. `known`: its entries, if it is one of our own.
+    pub(super) fn take(
+        &mut self,
+        message: &LogEntry,
+        known: Option<Vec<Entry>>,
+        now: BootTime,
+        news: &mut impl Extend<News>,
+    ) -> Option<Start> {
         match self.stage {
             Stage::AtCheckpoint => Some(self.go_back(message)),
             // These were on their way before reading began anew.
             Stage::Searching | Stage::From(_) | Stage::FromTheOldest => None,
             Stage::Following => {
-                self.follow(message, now, news);
+                self.follow(message, known, now, news);
                 None
             }
         }
@@ -120,10 +126,10 @@ impl Replay {
         }
     }
 
-    fn follow(&mut self, message: &LogEntry, now: BootTime, news: &mut impl Extend<News>) {
+    fn follow(&mut self, message: &LogEntry, known: Option<Vec<Entry>>, now: BootTime, news: &mut impl Extend<News>) {
         let at = self.clock.stamp(message.at, now);
         let offset = message.offset;
-        match read_message(&message.payload) {
+        match known.map_or_else(|| read_message(&message.payload), Ok) {
             Ok(entries) => {
                 self.entries += entries.len() as u64;
                 news.extend(entries.into_iter().map(|entry| News::Entry(Stamped { at, offset, entry })));

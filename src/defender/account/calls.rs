@@ -91,7 +91,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
         if let Some(until) = self.standing.doubted_until(journal_now) {
             return Step::Wait(self.boot_at(until));
         }
-        let held_back = self.frozen_here.max(self.refused_until);
+        // What is full on this host's clock need not be claimed: the call would only wait.
+        let Some(own_room) = self.own_clock.room(now) else { return Step::Idle };
+        let held_back = self.frozen_here.max(self.refused_until).max(own_room);
         if now < held_back {
             return Step::Wait(held_back);
         }

@@ -25,6 +25,10 @@ const CHECKPOINT_EVERY: Duration = Duration::from_mins(1);
 /// Instances that think of it at the same time do not all do it: so much later at most.
 const CHECKPOINT_JITTER: Duration = Duration::from_secs(5);
 
+/// How soon terms are declared again that did not come back, or that were forgotten because the journal's clock was set
+/// forward.
+const DECLARE_AGAIN: Duration = Duration::from_secs(5);
+
 /// How long nothing is claimed after several claims in a row were refused: others are faster.
 const AFTER_REFUSALS: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) };
 
@@ -249,7 +253,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
 
     /// Tells the journal what this account holds itself to.
     fn declare_terms(&mut self) {
-        self.terms_due = self.clock.boot() + self.config.terms.memory() / 2;
+        self.declared = self.clock.boot();
         self.append(Body::Terms(self.config.terms.clone()));
     }
 
@@ -258,7 +262,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
         if !self.standing.is_usable() || self.draining {
             return;
         }
-        if self.clock.boot() >= self.terms_due {
+        let known = self.budget.is_claimant(self.last_entry.writer);
+        let again = if known { self.config.terms.memory() / 2 } else { DECLARE_AGAIN };
+        if self.clock.boot() >= self.declared + again {
             self.declare_terms();
         }
         let now = self.journal.now();

@@ -182,8 +182,8 @@ pub struct Account<J, T> {
     /// The last entry appended: as whom, and how many there were.
     last_entry: EntryId,
     instance: Arc<str>,
-    /// When its terms are to be declared again.
-    terms_due: BootTime,
+    /// When its terms were declared last.
+    declared: BootTime,
     calls: JoinSet<Called>,
     /// What asked for the last freeze.
     frozen_why: Option<String>,
@@ -225,7 +225,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             refused_until: BootTime::default(),
             held: VecDeque::new(),
             elsewhere: HashMap::new(),
-            terms_due: BootTime::default(),
+            declared: BootTime::default(),
             last_entry: EntryId { writer: WriterId(random.random()), number: 0 },
             instance: config.instance.clone(),
             calls: JoinSet::new(),

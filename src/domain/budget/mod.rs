@@ -135,6 +135,11 @@ impl Budget {
         self.views.iter().filter(|view| view.superseded.is_none()).count()
     }
 
+    /// Whether the writer is one of them: its terms are known, and not forgotten again.
+    pub fn is_claimant(&self, writer: WriterId) -> bool {
+        self.views.iter().any(|view| view.writer == writer && view.superseded.is_none())
+    }
+
     /// Points in time that are remembered, all limits together: what the budget's memory grows with.
     pub fn remembered(&self) -> usize {
         self.open.len() + self.refused.len() + self.windows.iter().map(|window| window.points().count()).sum::<usize>()

@@ -33,7 +33,7 @@ impl<'a> Outlook<'a> {
     pub fn room(&self, writer: WriterId, severity: Severity, reserved: bool, claimed: usize) -> Room {
         let budget = self.budget;
         let Some(terms) = &budget.terms else { return Room::AfterAnEntry };
-        if !budget.views.iter().any(|view| view.writer == writer && view.superseded.is_none()) {
+        if !budget.is_claimant(writer) {
             return Room::AfterAnEntry;
         }
         let mut earliest = self.at.max(budget.frozen_until);

@@ -76,11 +76,16 @@ pub fn probe_message(writer: WriterId, instance: &str) -> Vec<u8> {
 
 /// Reads what [`write_message`] wrote.
 pub fn read_message(bytes: &[u8]) -> Result<Vec<Entry>, InvalidMessage> {
-    let Versioned { v } = serde_json::from_slice(bytes)?;
-    if v > VERSION {
-        return Err(InvalidMessage::Newer(v));
-    }
-    let message: Message = serde_json::from_slice(bytes)?;
+    let newer = |v: u32| if v > VERSION { Err(InvalidMessage::Newer(v)) } else { Ok(()) };
+    let message: Message = match serde_json::from_slice(bytes) {
+        Ok(message) => message,
+        // A newer one may have another form, but says which version it is.
+        Err(error) => {
+            let Versioned { v } = serde_json::from_slice(bytes)?;
+            return newer(v).and(Err(error.into()));
+        }
+    };
+    newer(message.v)?;
     let writer = writer(&message.writer)?;
     let instance: Arc<str> = message.instance.into();
     let entries = (message.n..).zip(message.entries).map(|(number, body)| {
@@ -452,8 +457,11 @@ mod tests {
 
     #[test]
     fn an_entry_of_a_newer_version_is_told_from_a_broken_one() {
-        let newer = br#"{"v":2,"something":"else"}"#;
-        assert!(matches!(read_message(newer), Err(InvalidMessage::Newer(2))));
+        for newer in
+            [&br#"{"v":2,"something":"else"}"#[..], br#"{"v":2,"writer":"1","n":1,"instance":"h","entries":[]}"#]
+        {
+            assert!(matches!(read_message(newer), Err(InvalidMessage::Newer(2))));
+        }
         for broken in [
             &b"{}"[..],
             b"",

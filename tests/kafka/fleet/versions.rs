@@ -2,7 +2,7 @@
 //!
 //! There is no earlier release that keeps its journal in Kafka, so nothing older can run beside this one yet. What holds
 //! the way open: an instance that meets a newer version's entries stands back, and the messages that this version writes
-//! are kept (`tests/fixtures/journal-v1.jsonl`), for every later one to read into the same rulings (`it::journal`).
+//! are kept (`tests/fixtures/journal-v1.jsonl`), for every later one to read into the same rulings (`it::journal_versions`).
 
 use std::{env, fs, thread, time::Duration};
 
