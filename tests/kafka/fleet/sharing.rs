@@ -1,6 +1,7 @@
 //! What is known is known to all: to the same instance after a restart, and to others at once.
 
 use std::{
+    collections::BTreeSet,
     thread,
     time::{Duration, Instant},
 };
@@ -19,6 +20,7 @@ fn a_restart_reuses_answers_and_goes_on_with_re_asks_and_full_windows() {
     let limits = ["20 per 1s", "100 per 20s"];
     let messages = new_alerts(13, 100);
     let (late, unknown) = (ids(&messages[..1]).pop_first().unwrap(), ids(&messages[1..2]).pop_first().unwrap());
+    let asked_first = ids(&messages[..30]).len();
     let service = Service::start(&limits, |settings| {
         let plan = Plan::new(7, Mix::ALL_FOUND);
         let then_found = vec![Answer::NotFound, Answer::NotFound, Answer::Found(vec!["192.0.2.1".to_owned()])];
@@ -33,12 +35,12 @@ fn a_restart_reuses_answers_and_goes_on_with_re_asks_and_full_windows() {
     let seeded = topics.seed(messages[..30].to_vec());
     let mut daemon = Daemon::start(&config);
     daemon.wait_for("all but the unknown ones are answered", LONG, |_| {
-        (topics.count(&topics.output) >= 28).then_some(())
+        let published = usize::try_from(topics.count(&topics.output)).unwrap();
+        (published >= asked_first - 2).then_some(())
     });
     // With no time to write anything down.
     daemon.kill();
-    let before = calls_by_alert(&service);
-    assert_eq!((before.len(), calls(&service)), (30, 30), "one call for each");
+    assert_eq!(calls(&service), asked_first as u64, "one call for each");
 
     // The same again, and more than the windows have room for.
     let checker = Checker::new(topics, &service, seeded);
@@ -51,12 +53,12 @@ fn a_restart_reuses_answers_and_goes_on_with_re_asks_and_full_windows() {
     let longest = service.sim.windows()[1];
     assert!(longest.worst > 60, "{longest:?}: it was never put to the test");
     let calls = calls_by_alert(&service);
+    assert_eq!(calls.keys().cloned().collect::<BTreeSet<_>>(), ids(&messages));
     assert_eq!(calls[&late].len(), 3, "{:?}", calls[&late]);
     assert_eq!(calls[&unknown].len(), 4, "asked once, and three times again, in two lives");
     let others = calls.iter().filter(|(id, _)| **id != late && **id != unknown);
     let asked_twice: Vec<_> = others.filter(|(_, calls)| calls.len() > 1).collect();
     assert!(asked_twice.is_empty(), "{asked_twice:?}");
-    assert_eq!(calls.len(), 100);
     checker.also(&service, repeated).assert_at_least_once();
 }
 
