@@ -18,6 +18,9 @@ const LAST_CALLS: Duration = Duration::from_secs(2);
 /// After this, nothing that was claimed under `LIMITS` holds a slot: the longest window, a claim's life, a call, and margins.
 const LONGEST_WINDOW: Duration = Duration::from_secs(35);
 
+/// What an instance says of a journal that was lost.
+const UNPROVEN: &str = "the journal is empty although this group has worked before";
+
 fn answering() -> Service {
     service(|settings| settings.plan = Plan::new(7, Mix::ALL_FOUND))
 }
@@ -34,6 +37,11 @@ fn calls_go_on(daemon: &mut Daemon, service: &Service, limit: Duration) -> Durat
     daemon.wait_for("calls go on", limit, |_| (calls(service) >= before + 5).then_some(()));
     eprintln!("calls went on after {:.1} s", begun.elapsed().as_secs_f64());
     begun.elapsed()
+}
+
+/// Although the input has been read for a while, and where reading began is committed.
+fn assert_is_a_first_start(daemon: &Daemon) {
+    assert!(!daemon.log().contains(UNPROVEN), "with the service's own limits there would be no call for an hour");
 }
 
 fn assert_no_calls(service: &Service, lasts: Duration) {
@@ -56,6 +64,7 @@ fn a_journal_that_is_missing_is_waited_for() {
 
     topics.make(&topics.journal, &[("message.timestamp.type", "LogAppendTime")]);
     calls_go_on(&mut daemon, &service, RECOVERY);
+    assert_is_a_first_start(&daemon);
     daemon.wait_until_ready();
     daemon.stop();
     service.assert_no_violation();
@@ -82,6 +91,7 @@ fn a_journal_with_settings_that_forget_calls_is_not_used_until_they_are_mended(
 
     topics.configure(&topics.journal, &[STAMPED, right]);
     calls_go_on(&mut daemon, &service, RECOVERY);
+    assert_is_a_first_start(&daemon);
     daemon.wait_until_ready();
     daemon.stop();
     service.assert_no_violation();
@@ -143,7 +153,7 @@ fn stopped_fleet_with_a_new_journal(kafka: &Broker, test: &str) -> (Service, Top
     let topics = topics_with_alerts(kafka, test);
     let config = config(&topics, &service);
     let mut daemon = Daemon::start(&config);
-    daemon.wait_for("committed offsets", LONG, |_| {
+    daemon.wait_for("settled records", LONG, |_| {
         (calls(&service) >= 30 && topics.uncommitted() < 5_000).then_some(())
     });
     daemon.stop();
@@ -156,8 +166,7 @@ fn a_journal_recreated_while_all_stood_still_proves_nothing_so_the_longest_windo
     let Some(kafka) = Broker::shared() else { return };
     let (service, _topics, config) = stopped_fleet_with_a_new_journal(kafka, "unproven");
     let mut daemon = Daemon::start(&config);
-    let said = "the journal is empty although this group has worked before";
-    daemon.wait_for("it says so", LONG, |daemon| daemon.log().contains(said).then_some(()));
+    daemon.wait_for("it says so", LONG, |daemon| daemon.log().contains(UNPROVEN).then_some(()));
     let begun = Instant::now();
     daemon.wait_for("/readyz tells it, too", LONG, |daemon| {
         daemon.page("/readyz?verbose").filter(|(_, body)| body.contains("journal init --assume-unspent"))
