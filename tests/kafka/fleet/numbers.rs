@@ -109,12 +109,12 @@ fn numbers_of_a_saturated_fleet_beside_a_local_broker() {
     let mut daemons = ["one", "two", "three"].map(|name| Daemon::start(&config(&topics, &service).instance(name)));
     for daemon in &mut daemons {
         daemon.wait_for("calls of every instance", LONG, |daemon| {
-            (daemon.metric("alert_ips_calls_total")? >= 5.0).then_some(())
+            (daemon.metric("alert_ips_api_calls_total")? >= 5.0).then_some(())
         });
     }
     thread::sleep(Duration::from_secs(60));
     let buckets = daemons.each_ref().map(Daemon::claim_seconds);
-    let told: Vec<_> = daemons.iter().map(|daemon| daemon.metric("alert_ips_calls_total").unwrap()).collect();
+    let told: Vec<_> = daemons.iter().map(|daemon| daemon.metric("alert_ips_api_calls_total").unwrap()).collect();
     daemons.into_iter().for_each(Daemon::stop);
     service.assert_no_violation();
 
@@ -124,6 +124,8 @@ fn numbers_of_a_saturated_fleet_beside_a_local_broker() {
     let entries: usize = counts.iter().sum();
     let (calls, messages_per_call) = (calls(&service), messages.len() as f64 / calls(&service) as f64);
     let entries_per_call = entries as f64 / calls as f64;
+    let high = messages.iter().flat_map(|message| message.entries("claim")).filter(|claim| claim["severity"] == "high").count();
+    println!("{high} of the claims are for High alerts");
     println!("{calls} calls by three instances ({told:?}), {} messages, {messages_per_call:.2} a call", messages.len());
     println!("{entries} entries, {entries_per_call:.2} a call: {}", describe(kinds, counts));
     let without_checkpoints: Vec<_> =
@@ -189,7 +191,6 @@ fn numbers_of_memory_with_100_000_fresh_answers_and_50_000_waiting_alerts() {
         writers.write(number % 3, Body::Answer(answer)).0
     });
     topics.append_to_journal(answers);
-    topics.seed_many(50_000, Duration::ZERO);
     let config = Config::new(&topics, &service.origin)
         .limits(&limits)
         .set("reuse.max_answers", 100_000)
@@ -200,14 +201,17 @@ fn numbers_of_memory_with_100_000_fresh_answers_and_50_000_waiting_alerts() {
         daemon.log().contains("the journal has been read").then_some(())
     });
     println!("100,000 answers were read within {:.1} s", begun.elapsed().as_secs_f64());
+    thread::sleep(Duration::from_secs(3));
+    let without_alerts = daemon.resident_kib();
+    topics.seed_many(50_000, Duration::ZERO);
     let waiting = daemon.wait_for("50,000 alerts wait", LONG, |daemon| {
         daemon.metric("alert_ips_backlog").filter(|waiting| *waiting >= 49_000.0)
     });
     thread::sleep(Duration::from_secs(5));
     let (resident, peak) = (daemon.resident_kib(), daemon.peak_kib());
     println!(
-        "{waiting} alerts wait, {:?} answers are known: {} MiB resident, {} MiB at the peak",
-        daemon.metric("alert_ips_answers"),
+        "100,000 answers are known: {} MiB resident; and {waiting} alerts wait: {} MiB, {} MiB at the peak",
+        without_alerts / MEBIBYTE,
         resident / MEBIBYTE,
         peak / MEBIBYTE
     );

@@ -109,7 +109,7 @@ fn a_freeze_seen_by_one_stops_all_and_its_end_is_told() {
     // Each instance has partitions and makes calls.
     for daemon in &mut daemons {
         daemon.wait_for("calls of every instance", LONG, |daemon| {
-            (daemon.metric("alert_ips_calls_total")? >= 5.0).then_some(())
+            (daemon.metric("alert_ips_api_calls_total")? >= 5.0).then_some(())
         });
     }
 
