@@ -11,6 +11,7 @@
 
 mod architecture;
 mod budget;
+mod campaign;
 mod carried;
 mod cli;
 mod day;

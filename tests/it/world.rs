@@ -57,7 +57,7 @@ impl Transport for SimTransport {
     }
 }
 
-fn read(response: &Response<Bytes>) -> HttpResponse {
+pub(crate) fn read(response: &Response<Bytes>) -> HttpResponse {
     let text = |name: header::HeaderName| {
         response.headers().get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
     };

@@ -211,7 +211,7 @@ impl<L: Log> KafkaJournal<L> {
             let payload = write_message(&entries);
             match self.log.append(&payload) {
                 Ok(id) => self.sent.push_back(Sent { id, payload, entries, acknowledged: false, read: false }),
-                Err(failed) => self.not_appended(entries, failed),
+                Err(failed) => self.not_appended(entries, &failed),
             }
         }
     }
@@ -235,7 +235,7 @@ impl<L: Log> KafkaJournal<L> {
             }
             Err(failed) => {
                 if let Some(sent) = self.sent.remove(place) {
-                    self.not_appended(sent.entries, failed);
+                    self.not_appended(sent.entries, &failed);
                 }
             }
         }
@@ -245,7 +245,7 @@ impl<L: Log> KafkaJournal<L> {
         self.sent.retain(|sent| !(sent.acknowledged && sent.read));
     }
 
-    fn not_appended(&mut self, entries: Vec<Entry>, failed: AppendFailed) {
+    fn not_appended(&mut self, entries: Vec<Entry>, failed: &AppendFailed) {
         let how = match (failed.too_large, failed.may_appear) {
             (true, _) => NotAppended::TooLarge,
             (false, true) => NotAppended::Unknown,
@@ -371,13 +371,14 @@ impl<L: Log> Journal for KafkaJournal<L> {
             let again = self.next_try();
             let wait = again.map(|again| again.saturating_since(self.clock.boot()));
             tokio::select! {
+                biased;
+                worked_before = answer(&mut self.asking) => self.answered(worked_before),
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => self.try_again(),
                 event = self.events.recv() => match event {
                     Some(event) => self.take(event),
                     // The log has ended, which it does only with its owner.
                     None => std::future::pending().await,
                 },
-                worked_before = answer(&mut self.asking) => self.answered(worked_before),
-                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => self.try_again(),
             }
         }
     }

@@ -112,18 +112,15 @@ impl Replay {
             Body::Checkpoint(checkpoint) => Some(checkpoint),
             _ => None,
         });
-        match checkpoint.map(|checkpoint| (checkpoint.offset, checkpoint)) {
-            Some((Some(offset), checkpoint)) => {
-                self.proven = true;
-                self.stage = Stage::From(checkpoint);
-                Start::Offset(offset + 1)
-            }
-            // Of another log, or of another version: the whole log tells more.
-            _ => {
-                self.stage = Stage::FromTheOldest;
-                Start::Beginning
-            }
-        }
+        let Some((offset, checkpoint)) = checkpoint.and_then(|checkpoint| Some((checkpoint.offset?, checkpoint)))
+        else {
+            // Of another version: the whole log tells more.
+            self.stage = Stage::FromTheOldest;
+            return Start::Beginning;
+        };
+        self.proven = true;
+        self.stage = Stage::From(checkpoint);
+        Start::Offset(offset + 1)
     }
 
     fn follow(&mut self, message: &LogEntry, known: Option<Vec<Entry>>, now: BootTime, news: &mut impl Extend<News>) {

@@ -16,16 +16,17 @@ use crate::{
     kafka::journal::{LogEntry, ReadingFrom},
 };
 
-/// What was done with the log.
+/// What was done with the log: the messages appended, and from where it was asked to read on.
 #[derive(Clone, Default)]
-struct Done(Arc<Mutex<(Vec<Vec<Entry>>, Vec<String>)>>);
+struct Done(Arc<Mutex<Calls>>);
+
+type Calls = (Vec<Vec<Entry>>, Vec<String>);
 
 impl Done {
     fn appended(&self) -> Vec<Vec<Entry>> {
         self.0.lock().unwrap().0.clone()
     }
 
-    /// From where it was asked to read on.
     fn read_from(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap().1)
     }
@@ -79,7 +80,9 @@ impl Fixture {
 
     fn read_all(&self, [offset, end, first]: &[i64; 3], messages: &[LogEntry]) {
         self.tell(LogEvent::Reading(ReadingFrom { offset: *offset, end: *end, first: *first, found: false }));
-        messages.iter().for_each(|message| self.tell(LogEvent::Entry(message.clone())));
+        for message in messages {
+            self.tell(LogEvent::Entry(message.clone()));
+        }
         self.tell(LogEvent::CaughtUp { end: *end });
     }
 

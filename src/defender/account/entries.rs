@@ -14,6 +14,7 @@ use crate::{
         budget::{Budget, Checkpoint, Ruling},
         journal::{Answer, Body, Claim, Entry, EntryId, Freeze, Permit, Stamped},
         retry::Backoff,
+        terms::Terms,
         time::{BootTime, JournalTime},
     },
     observe::metrics::ClaimEnd,
@@ -108,7 +109,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 self.standing.carried = Some(known);
             }
             News::NotAppended(entries, how) => {
-                entries.into_iter().for_each(|entry| self.not_appended(entry, how));
+                for entry in entries {
+                    self.not_appended(entry, how);
+                }
             }
         }
     }
@@ -143,7 +146,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
 
     /// The budget may not be what it seems: nothing is claimed until all that was ruled until now is over.
     fn doubt(&mut self, at: JournalTime, why: String) {
-        let memory = self.budget.terms().map_or(Duration::ZERO, |terms| terms.memory()).max(self.config.terms.memory());
+        let memory = self.budget.terms().map_or(Duration::ZERO, Terms::memory).max(self.config.terms.memory());
         if self.standing.doubted_until(at).is_none() {
             tracing::error!("{why}");
         }
@@ -243,11 +246,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 tracing::warn!(alert_id = %answer.alert, "an answer is too large for the journal: it is written down without its addresses, and not reused elsewhere");
                 self.append(Body::Answer(Answer { outcome: None, ..answer }));
             }
-            // Its slot is held for as long as if no answer had come: that is safe.
-            Body::Answer(_) | Body::Terms(_) => {}
             body @ Body::Freeze(_) => self.standing.overdue.push(body),
             Body::Checkpoint(known) if known.offset.is_none() => self.standing.carried = Some(known),
-            Body::Checkpoint(_) => {}
+            // The slot of a call is held for as long as if no answer had come: that is safe. The others are written anew.
+            Body::Answer(_) | Body::Terms(_) | Body::Checkpoint(_) => {}
         }
     }
 
@@ -295,8 +297,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
     /// Forgets the claims that would have expired before their entries come back.
     pub(super) fn give_up_claims(&mut self, now: BootTime) {
         let expired: Vec<_> =
-            self.claims.extract_if(|_, claimed| claimed.expires <= now).map(|(_, claimed)| claimed).collect();
-        expired.iter().for_each(|claimed| self.claim_lost(claimed));
+            self.claims.extract_if(.., |_, claimed| claimed.expires <= now).map(|(_, claimed)| claimed).collect();
+        for claimed in &expired {
+            self.claim_lost(claimed);
+        }
     }
 
     fn claim_lost(&mut self, claimed: &Claimed) {

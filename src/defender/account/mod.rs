@@ -12,7 +12,7 @@ mod report;
 mod verdicts;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -171,7 +171,7 @@ pub struct Account<J, T> {
     breaker: Breaker,
     access: Access,
     /// Claims appended whose ruling is not known yet.
-    claims: HashMap<EntryId, Claimed>,
+    claims: BTreeMap<EntryId, Claimed>,
     /// Claims that were refused since the last grant, and until when nothing is claimed because of that.
     refused_in_a_row: u32,
     refused_until: BootTime,
@@ -220,7 +220,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             reasks: Reasks::new(config.max_answers),
             breaker: Breaker::default(),
             access: Access::default(),
-            claims: HashMap::new(),
+            claims: BTreeMap::new(),
             refused_in_a_row: 0,
             refused_until: BootTime::default(),
             held: VecDeque::new(),
@@ -258,13 +258,18 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 break;
             }
             let admitting = !self.draining && self.lookups.len() < MAX_LOOKUPS;
+            // In this order, so that a run under a simulated clock repeats itself: what is rare first, new work last.
             tokio::select! {
-                received = self.asks.recv_many(&mut asks, ASKS_AT_ONCE), if admitting => {
-                    if received == 0 {
-                        self.drain();
-                    }
-                    asks.drain(..).for_each(|ask| self.admit(ask));
+                biased;
+                changed = phase.wait_for(|phase| *phase >= Phase::Draining), if !self.draining => {
+                    drop(changed);
+                    self.drain();
                 }
+                _ = publish.tick() => {
+                    self.write_down();
+                    self.publish();
+                }
+                _ = sweep.tick() => self.sweep(),
                 Some(called) = self.calls.join_next() => {
                     self.finish(called);
                     while let Some(called) = self.calls.try_join_next() {
@@ -274,14 +279,11 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 Some(signed_in) = self.access.signed_in() => self.signed_in(signed_in),
                 news = self.journal.next() => self.hear(news),
                 () = sleep_until(&self.clock, wake) => {}
-                _ = publish.tick() => {
-                    self.write_down();
-                    self.publish();
-                }
-                _ = sweep.tick() => self.sweep(),
-                changed = phase.wait_for(|phase| *phase >= Phase::Draining), if !self.draining => {
-                    drop(changed);
-                    self.drain();
+                received = self.asks.recv_many(&mut asks, ASKS_AT_ONCE), if admitting => {
+                    if received == 0 {
+                        self.drain();
+                    }
+                    asks.drain(..).for_each(|ask| self.admit(ask));
                 }
             }
         }

@@ -16,7 +16,9 @@ impl Budget {
         let mut carried = Self::from(checkpoint);
         // Who made these calls answers in the new log, if at all: till then they are taken to be out as long as they may.
         let lapses: Vec<_> = carried.open.values().map(|call| call.lapse).collect();
-        lapses.into_iter().for_each(|lapse| carried.hold_from(lapse));
+        for lapse in lapses {
+            carried.hold_from(lapse);
+        }
 
         for (writer, theirs) in &carried.writers {
             let known = self.writers.entry(*writer).or_default();

@@ -66,7 +66,9 @@ impl OwnClock {
         self.now = self.now.max(JournalTime::from_origin(now.since_origin()));
         let now = self.now;
         let lapsed: Vec<_> = self.open.extract_if(.., |_, lapse| *lapse <= now).map(|(_, lapse)| lapse).collect();
-        lapsed.into_iter().for_each(|lapse| self.hold_from(lapse));
+        for lapse in lapsed {
+            self.hold_from(lapse);
+        }
         self.windows.iter_mut().for_each(|window| window.free_until(now));
     }
 

@@ -26,8 +26,8 @@ use crate::domain::{
 /// The version this program writes. A reader that meets a newer one can't know what it rules, so it must not spend.
 const VERSION: u32 = 1;
 
-/// How a checkpoint begins. Within a text the quotes would be escaped.
-const CHECKPOINT: &[u8] = br#"{"checkpoint":"#;
+/// How a checkpoint of its own log begins. Within a text the quotes would be escaped.
+const CHECKPOINT: &[u8] = br#"{"checkpoint":{"offset":"#;
 
 /// Why a message holds no entries.
 #[derive(Debug, thiserror::Error)]
@@ -76,16 +76,16 @@ pub fn probe_message(writer: WriterId, instance: &str) -> Vec<u8> {
 
 /// Reads what [`write_message`] wrote.
 pub fn read_message(bytes: &[u8]) -> Result<Vec<Entry>, InvalidMessage> {
-    let newer = |v: u32| if v > VERSION { Err(InvalidMessage::Newer(v)) } else { Ok(()) };
-    let message: Message = match serde_json::from_slice(bytes) {
-        Ok(message) => message,
-        // A newer one may have another form, but says which version it is.
-        Err(error) => {
-            let Versioned { v } = serde_json::from_slice(bytes)?;
-            return newer(v).and(Err(error.into()));
+    let message: Message = serde_json::from_slice(bytes).map_err(|error| {
+        // Only what can't be read otherwise is looked at twice: a checkpoint is long.
+        match serde_json::from_slice(bytes) {
+            Ok(Versioned { v }) if v > VERSION => InvalidMessage::Newer(v),
+            _ => error.into(),
         }
-    };
-    newer(message.v)?;
+    })?;
+    if message.v > VERSION {
+        return Err(InvalidMessage::Newer(message.v));
+    }
     let writer = writer(&message.writer)?;
     let instance: Arc<str> = message.instance.into();
     let entries = (message.n..).zip(message.entries).map(|(number, body)| {
@@ -95,7 +95,7 @@ pub fn read_message(bytes: &[u8]) -> Result<Vec<Entry>, InvalidMessage> {
     entries.collect()
 }
 
-/// Whether a message holds a checkpoint, without reading the whole of it.
+/// Whether a message holds a checkpoint of its log, without reading the whole of it.
 pub fn holds_checkpoint(bytes: &[u8]) -> bool {
     bytes.windows(CHECKPOINT.len()).any(|window| window == CHECKPOINT)
 }

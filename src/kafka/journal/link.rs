@@ -139,10 +139,12 @@ impl Link {
         }
     }
 
-    /// The newest checkpoint that is old enough, searched for in steps back from the end.
+    /// The newest checkpoint that is old enough, searched for in steps back from the end. Where the log has lost its
+    /// beginning and none is, the oldest there is: from the middle of a log nobody reaches the verdicts of the others.
     pub(super) fn search(&mut self, partition: i32, ends: Ends, wanted: Checkpoint) -> Result<Option<i64>, Unanswered> {
         let older_by = i64::try_from(wanted.older_by.as_millis()).unwrap_or(i64::MAX);
         let (mut to, mut step, mut newest) = (ends.end, FIRST_STEP, i64::MIN);
+        let mut oldest = None;
         while to > ends.first {
             let from = to.saturating_sub(step).max(ends.first);
             let mut checkpoints = Vec::new();
@@ -157,10 +159,11 @@ impl Link {
             if let Some((offset, _)) = checkpoints.iter().rev().find(old_enough) {
                 return Ok(Some(*offset));
             }
+            oldest = checkpoints.first().map(|(offset, _)| *offset).or(oldest);
             to = from;
             step = step.saturating_mul(2);
         }
-        Ok(None)
+        Ok(oldest.filter(|_| ends.first > 0))
     }
 
     /// Reads a part of the partition, and says of each message whether it has our key.

@@ -63,7 +63,8 @@ pub enum Start {
     Offset(i64),
     /// At the first entry stamped then or later, by the broker's clock.
     Since(Timestamp),
-    /// At the newest checkpoint of the key that is old enough; at the beginning where there is none.
+    /// At the newest checkpoint of the key that is old enough, else, where the log has lost its beginning, at the oldest;
+    /// at the beginning where there is none.
     Checkpoint(Checkpoint),
 }
 

@@ -1,0 +1,105 @@
+//! One instance through all its lives: the whole core over a simulated log and network, killed and started again.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use alert_ips::{
+    clock::Clock,
+    daemon::journal::{self, KafkaJournal},
+    defender::account::{Account, AccountHandle, Reporting},
+    domain::phase::Phase,
+    observe::{health::Health, metrics::Metrics},
+    sim::Settings,
+};
+use jiff::SignedDuration;
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
+
+use super::{
+    gate::Gate,
+    load::Asker,
+    log::{Link, SimLog},
+    network::SimNetwork,
+    run::World,
+};
+use crate::world::{START, defaults};
+
+/// Lives until the run ends; what it was asked is handed back.
+pub(super) async fn live(world: Arc<World>, who: usize, mut asker: Asker, seed: u64) -> Asker {
+    let mut random = SmallRng::seed_from_u64(seed);
+    loop {
+        let gate = Gate::default();
+        world.begin_life(who, &gate);
+        // Its clocks are its own.
+        let off = SignedDuration::from_millis(random.random_range(-5_000..5_000));
+        let wall = START + SignedDuration::try_from(world.elapsed()).unwrap() + off;
+        let clock = Clock::following_tokio(wall);
+        let (account, mut task, _phase) = start(&world, who, &gate, &clock, random.random());
+        let down = tokio::select! {
+            biased;
+            () = world.over() => return asker,
+            Err(failed) = &mut task => std::panic::resume_unwind(failed.into_panic()),
+            down = gate.killed() => down,
+            never = ask(&mut asker, &account, &clock) => match never {},
+        };
+        tokio::select! {
+            biased;
+            () = world.over() => return asker,
+            () = sleep(down) => {}
+        }
+    }
+}
+
+async fn ask(asker: &mut Asker, account: &AccountHandle, clock: &Clock) -> Infallible {
+    asker.ask(account, clock).await
+}
+
+/// Where questions are put, the process, and its phase.
+type Life = (AccountHandle, JoinHandle<()>, watch::Sender<Phase>);
+
+/// Begins one life.
+fn start(world: &World, who: usize, gate: &Gate, clock: &Clock, seed: u64) -> Life {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut config = defaults(&Settings::new(seed));
+    config.instance = format!("host-{who}").into();
+    world.defect.configure(&mut config);
+    let begin = journal::start(config.reuse_for);
+    let partition = world.partition(who);
+    let link = Link {
+        partition: partition.clone(),
+        gate: gate.clone(),
+        reachable: world.reachable(who),
+        faults: world.plan.log,
+        seed: random.random(),
+    };
+    let (log, events) = SimLog::open(link, world.defect.start(begin, partition));
+    let (log, events, claims) = world.defect.tamper(log, events, partition, who);
+    let (written, remembers) = (partition.clone(), world.defect.remembers_that_it_worked());
+    let worked_before = Box::new(move || {
+        let worked = remembers && written.len() > 0;
+        Box::pin(async move { Ok(worked) }) as _
+    });
+    let journal = KafkaJournal::new(log, events, begin, clock.clone(), worked_before);
+    let network = SimNetwork {
+        sim: world.sim.clone(),
+        gate: gate.clone(),
+        faults: world.plan.network,
+        flights: world.flights.clone(),
+        instance: who,
+        random: SimNetwork::random(random.random()),
+    };
+    let transport = Arc::new(world.defect.transport(network, world, claims));
+    let health = Health::new(clock.clone());
+    let reporting = Reporting {
+        metrics: Metrics::new(START, []).account("test"),
+        health: health.part("account"),
+        pulse: health.pulse("account"),
+    };
+    let (task, account) = Account::new(config, clock.clone(), journal, transport, reporting, random.random());
+    let (phase, phases) = watch::channel(Phase::Running);
+    (account, tokio::spawn(gate.clone().hold(task.run(phases))), phase)
+}
+
+/// How soon after each other the instances start.
+pub(super) fn stagger(random: &mut SmallRng) -> Duration {
+    Duration::from_millis(random.random_range(0..10_000))
+}

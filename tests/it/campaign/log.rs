@@ -1,0 +1,356 @@
+//! An instance's connection to the simulated partition: the law of `kafka::journal`, over a network that delays, loses and
+//! repeats, for a process that may be stopped.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use alert_ips::{
+    kafka::journal::{AppendFailed, AppendId, Break, Judgement, Log, LogEntry, LogEvent, ReadingFrom, Start},
+    sim::Latency,
+};
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    gate::Gate,
+    partition::{Partition, Stored, offset},
+};
+
+/// Events that may wait for their owner.
+const EVENT_CAPACITY: usize = 1_024;
+
+/// Appends that may wait for the writer.
+const APPEND_CAPACITY: usize = 10_000;
+
+/// So long an entry is tried to be appended.
+pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(8);
+
+/// What goes wrong between an instance and the partition, as probabilities for each message.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LogFaults {
+    /// The way of a message into the log.
+    pub(super) append: Latency,
+    /// The way of an entry to a reader.
+    pub(super) fetch: Latency,
+    /// In the log, and taken to have failed.
+    pub(super) acknowledgement_lost: f64,
+    /// Not in the log, and nobody knows.
+    pub(super) lost: f64,
+    /// Taken to have failed, and in the log some time later, behind messages that were appended after it.
+    pub(super) late: f64,
+    /// Twice in the log, perhaps with others between.
+    pub(super) repeated: f64,
+    /// The process is killed, or stopped, in the step that appends.
+    pub(super) killed: f64,
+    pub(super) stopped: f64,
+}
+
+/// What an instance's connection is made of.
+pub(super) struct Link {
+    pub(super) partition: Partition,
+    pub(super) gate: Gate,
+    /// Whether the broker can be reached at present.
+    pub(super) reachable: watch::Receiver<bool>,
+    pub(super) faults: LogFaults,
+    pub(super) seed: u64,
+}
+
+struct Append {
+    id: AppendId,
+    bytes: Arc<[u8]>,
+    give_up: Instant,
+}
+
+/// The log as an instance holds it. Dropped, what has not left the process is given up.
+pub(super) struct SimLog {
+    appends: mpsc::Sender<Append>,
+    start: watch::Sender<Start>,
+    /// Whether the partition was reached.
+    known: Arc<AtomicBool>,
+    next: usize,
+    gate: Gate,
+    faults: LogFaults,
+    random: SmallRng,
+}
+
+impl SimLog {
+    pub(super) fn open(link: Link, start: Start) -> (Self, mpsc::Receiver<LogEvent>) {
+        let Link { partition, gate, reachable, faults, seed } = link;
+        let mut random = SmallRng::seed_from_u64(seed);
+        let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
+        let (append, appends) = mpsc::channel(APPEND_CAPACITY);
+        let (ask, asked) = watch::channel(start);
+        let known = Arc::new(AtomicBool::new(false));
+        let reader = Reader {
+            partition: partition.clone(),
+            gate: gate.clone(),
+            reachable: reachable.clone(),
+            fetch: faults.fetch,
+            random: SmallRng::seed_from_u64(random.random()),
+            known: known.clone(),
+            asked,
+            events: events.clone(),
+            told: false,
+        };
+        tokio::spawn(gate.clone().hold(reader.run()));
+        let (acknowledge, acknowledgements) = mpsc::channel(APPEND_CAPACITY);
+        let writer = Writer {
+            partition,
+            reachable,
+            faults,
+            random: SmallRng::seed_from_u64(random.random()),
+            events,
+            appends,
+            waiting: VecDeque::new(),
+            unanswered: BTreeMap::new(),
+            acknowledge,
+            acknowledgements,
+            lands_last: Instant::now(),
+        };
+        tokio::spawn(gate.clone().hold(writer.run()));
+        (Self { appends: append, start: ask, known, next: 0, gate, faults, random }, receiver)
+    }
+}
+
+impl Log for SimLog {
+    fn append(&mut self, payload: &[u8]) -> Result<AppendId, AppendFailed> {
+        let refused = |words: &str| AppendFailed { words: words.to_owned(), may_appear: false, too_large: false };
+        if !self.known.load(Ordering::Relaxed) {
+            return Err(refused("the journal was not reached yet"));
+        }
+        if self.random.random_bool(self.faults.killed) {
+            self.gate.kill(Duration::from_secs(self.random.random_range(0..120)));
+        } else if self.random.random_bool(self.faults.stopped) {
+            self.gate.stop_for(Duration::from_secs(self.random.random_range(1..60)));
+        }
+        let id = AppendId(self.next);
+        let append = Append { id, bytes: payload.into(), give_up: Instant::now() + GIVE_UP_AFTER };
+        self.appends.try_send(append).map_err(|_| refused("too many entries wait"))?;
+        self.next += 1;
+        Ok(id)
+    }
+
+    fn read_from(&mut self, start: Start) {
+        self.start.send_replace(start);
+    }
+}
+
+struct Writer {
+    partition: Partition,
+    reachable: watch::Receiver<bool>,
+    faults: LogFaults,
+    random: SmallRng,
+    events: mpsc::Sender<LogEvent>,
+    appends: mpsc::Receiver<Append>,
+    /// Still in the process.
+    waiting: VecDeque<Append>,
+    /// Not answered yet, and when each is given up.
+    unanswered: BTreeMap<AppendId, Instant>,
+    acknowledge: mpsc::Sender<(AppendId, i64)>,
+    acknowledgements: mpsc::Receiver<(AppendId, i64)>,
+    /// Messages of one producer land in their order.
+    lands_last: Instant,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        loop {
+            let reachable = *self.reachable.borrow_and_update();
+            if reachable {
+                while let Some(append) = self.waiting.pop_front() {
+                    self.leave(append);
+                }
+            }
+            let give_up = self.unanswered.first_key_value().map(|(id, when)| (*id, *when));
+            let result = tokio::select! {
+                biased;
+                Some((id, offset)) = self.acknowledgements.recv(), if reachable => (id, Ok(offset)),
+                id = expiry(give_up) => (id, Err(self.given_up(id))),
+                append = self.appends.recv() => {
+                    let Some(append) = append else { return };
+                    self.unanswered.insert(append.id, append.give_up);
+                    self.waiting.push_back(append);
+                    continue;
+                }
+                changed = self.reachable.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let (id, result) = result;
+            if self.unanswered.remove(&id).is_some()
+                && self.events.send(LogEvent::Appended { id, result }).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Gives a message to the network, which does with it what it will.
+    fn leave(&mut self, append: Append) {
+        let Append { id, bytes, give_up } = append;
+        let faults = self.faults;
+        let way = faults.append.draw_leg(&mut self.random);
+        let lands = (Instant::now() + way).max(self.lands_last + Duration::from_millis(1));
+        self.lands_last = lands;
+        let back = faults.fetch.draw_leg(&mut self.random);
+        let repeated = self.random.random_bool(faults.repeated);
+        let again = repeated.then(|| lands + Duration::from_millis(self.random.random_range(1..3_000)));
+        let (partition, acknowledge) = (self.partition.clone(), self.acknowledge.clone());
+        let fate: f64 = self.random.random();
+        if fate < faults.lost {
+            return;
+        }
+        let late = fate < faults.lost + faults.late;
+        let lands =
+            if late { give_up + Duration::from_millis(self.random.random_range(1..10_000)) } else { lands };
+        let silent = fate < faults.lost + faults.late + faults.acknowledgement_lost;
+        // On its way it is out of the process's reach.
+        tokio::spawn(async move {
+            sleep_until(lands).await;
+            let offset = partition.land(bytes.clone());
+            sleep(back).await;
+            if !silent {
+                let _ = acknowledge.send((id, offset)).await;
+            }
+            if let Some(again) = again {
+                sleep_until(again).await;
+                partition.land(bytes);
+            }
+        });
+    }
+
+    /// An entry was not acknowledged in time; where it has not left yet, it may still do so.
+    fn given_up(&mut self, id: AppendId) -> AppendFailed {
+        if self.random.random_bool(0.5) {
+            self.waiting.retain(|append| append.id != id);
+        }
+        AppendFailed { words: "the journal did not take an entry in time".to_owned(), may_appear: true, too_large: false }
+    }
+}
+
+async fn expiry(give_up: Option<(AppendId, Instant)>) -> AppendId {
+    let Some((id, when)) = give_up else { return std::future::pending().await };
+    sleep_until(when).await;
+    id
+}
+
+struct Reader {
+    partition: Partition,
+    gate: Gate,
+    reachable: watch::Receiver<bool>,
+    fetch: Latency,
+    random: SmallRng,
+    known: Arc<AtomicBool>,
+    asked: watch::Receiver<Start>,
+    events: mpsc::Sender<LogEvent>,
+    /// Whether the owner was told of a trouble that holds.
+    told: bool,
+}
+
+/// The owner is gone.
+struct Gone;
+
+impl Reader {
+    async fn run(mut self) {
+        // Ends with the log.
+        let _ = self.read().await;
+    }
+
+    async fn read(&mut self) -> Result<(), Gone> {
+        let mut judged = false;
+        'anew: loop {
+            let start = *self.asked.borrow_and_update();
+            self.reach().await?;
+            sleep(Duration::from_millis(self.random.random_range(5..300))).await;
+            let Some((index, found)) = self.partition.place(start) else {
+                let words = "the journal was deleted and created anew".to_owned();
+                self.tell(LogEvent::Broken(Break::Recreated(words))).await?;
+                self.asked.changed().await.map_err(|_| Gone)?;
+                continue;
+            };
+            let end = self.partition.len();
+            let reading = ReadingFrom { offset: offset(index), end: offset(end), first: 0, found };
+            self.tell(LogEvent::Reading(reading)).await?;
+            if !judged {
+                judged = true;
+                self.tell(LogEvent::Settings(Judgement::default())).await?;
+            }
+            self.known.store(true, Ordering::Relaxed);
+            let (mut next, mut goal) = (index, Some(end));
+            let mut growth = self.partition.end();
+            loop {
+                if !*self.reachable.borrow_and_update() {
+                    self.reach().await?;
+                    goal = Some(self.partition.len());
+                }
+                if *growth.borrow_and_update() > next {
+                    sleep(self.fetch.draw_leg(&mut self.random)).await;
+                    if !*self.reachable.borrow() {
+                        continue;
+                    }
+                }
+                self.working().await?;
+                for message in self.partition.from(next) {
+                    self.tell(LogEvent::Entry(entry(next, message))).await?;
+                    next += 1;
+                }
+                if let Some(end) = goal.take_if(|goal| *goal <= next) {
+                    self.tell(LogEvent::CaughtUp { end: offset(end) }).await?;
+                }
+                tokio::select! {
+                    biased;
+                    asked = self.asked.changed() => {
+                        asked.map_err(|_| Gone)?;
+                        continue 'anew;
+                    }
+                    changed = self.reachable.changed() => changed.map_err(|_| Gone)?,
+                    grown = growth.changed() => grown.map_err(|_| Gone)?,
+                }
+            }
+        }
+    }
+
+    /// Waits until the broker can be reached, and tells of a trouble that lasts.
+    async fn reach(&mut self) -> Result<(), Gone> {
+        if *self.reachable.borrow() {
+            return Ok(());
+        }
+        let patience = Duration::from_millis(self.random.random_range(100..3_000));
+        let reached = tokio::time::timeout(patience, self.reachable.wait_for(|reachable| *reachable)).await.is_ok();
+        if !reached {
+            if !self.told {
+                self.told = true;
+                self.tell(LogEvent::Trouble("no broker can be reached".to_owned())).await?;
+            }
+            self.reachable.wait_for(|reachable| *reachable).await.map_err(|_| Gone)?;
+            sleep(Duration::from_millis(self.random.random_range(0..1_000))).await;
+        }
+        Ok(())
+    }
+
+    async fn working(&mut self) -> Result<(), Gone> {
+        if std::mem::take(&mut self.told) { self.tell(LogEvent::Working).await } else { Ok(()) }
+    }
+
+    async fn tell(&self, event: LogEvent) -> Result<(), Gone> {
+        self.gate.pass().await;
+        self.events.send(event).await.map_err(|_| Gone)
+    }
+}
+
+fn entry(index: usize, message: Stored) -> LogEntry {
+    let Stored { at, bytes, .. } = message;
+    LogEntry { offset: offset(index), at, stamped_by_broker: true, payload: (&*bytes).into() }
+}

@@ -1,0 +1,158 @@
+//! The simulated partition: messages in the order that decides, each stamped by a broker's clock that may step.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use alert_ips::kafka::journal::Start;
+use tokio::{sync::watch, time::Instant};
+
+use crate::world::START;
+
+/// Messages of the first step back of the search for a checkpoint; each further one is twice as long.
+const FIRST_STEP: usize = 1_024;
+
+/// One message.
+#[derive(Clone)]
+pub(super) struct Stored {
+    /// The broker's clock in milliseconds since 1970.
+    pub(super) at: i64,
+    /// The true time since the run began, which only the checks know.
+    pub(super) landed: Duration,
+    pub(super) bytes: Arc<[u8]>,
+}
+
+/// A step of the broker's clock: when, and by how many milliseconds.
+pub(super) type Step = (Duration, i64);
+
+#[derive(Clone)]
+pub(super) struct Partition {
+    started: Instant,
+    steps: Arc<[Step]>,
+    messages: Arc<Mutex<Vec<Stored>>>,
+    end: watch::Sender<usize>,
+}
+
+impl Partition {
+    pub(super) fn new(steps: &[Step]) -> Self {
+        Self {
+            started: Instant::now(),
+            steps: steps.into(),
+            messages: Arc::default(),
+            end: watch::Sender::default(),
+        }
+    }
+
+    /// Takes a message in, and says at which offset.
+    pub(super) fn land(&self, bytes: Arc<[u8]>) -> i64 {
+        let mut messages = self.messages.lock().unwrap();
+        messages.push(Stored { at: self.clock(), landed: self.started.elapsed(), bytes });
+        self.end.send_replace(messages.len());
+        offset(messages.len() - 1)
+    }
+
+    /// The broker's clock now.
+    pub(super) fn clock(&self) -> i64 {
+        let elapsed = self.started.elapsed();
+        let stepped: i64 = self.steps.iter().filter(|(when, _)| *when <= elapsed).map(|(_, by)| by).sum();
+        START.as_millisecond() + i64::try_from(elapsed.as_millis()).unwrap() + stepped
+    }
+
+    /// One past the newest message, and its changes.
+    pub(super) fn end(&self) -> watch::Receiver<usize> {
+        self.end.subscribe()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.messages.lock().unwrap().len()
+    }
+
+    /// The messages from an index on.
+    pub(super) fn from(&self, index: usize) -> Vec<Stored> {
+        self.messages.lock().unwrap().get(index..).unwrap_or_default().to_vec()
+    }
+
+    /// Where reading begins, and whether that is what was asked for. `None`: the log ends before it.
+    pub(super) fn place(&self, start: Start) -> Option<(usize, bool)> {
+        let messages = self.messages.lock().unwrap();
+        match start {
+            Start::Beginning => Some((0, true)),
+            Start::Offset(offset) => usize::try_from(offset).ok().filter(|at| *at <= messages.len()).map(|at| (at, true)),
+            Start::Since(time) => {
+                let first = messages.iter().position(|message| message.at >= time.as_millisecond());
+                Some((first.unwrap_or(messages.len()), true))
+            }
+            Start::Checkpoint(wanted) => {
+                let older_by = i64::try_from(wanted.older_by.as_millis()).unwrap();
+                let (mut to, mut step, mut newest) = (messages.len(), FIRST_STEP, i64::MIN);
+                while to > 0 {
+                    let from = to.saturating_sub(step);
+                    newest = messages[from..to].iter().map(|message| message.at).fold(newest, i64::max);
+                    let found = (from..to).rev().find(|index| {
+                        newest.saturating_sub(messages[*index].at) >= older_by && (wanted.is_it)(&messages[*index].bytes)
+                    });
+                    if let Some(found) = found {
+                        return Some((found, true));
+                    }
+                    (to, step) = (from, step * 2);
+                }
+                Some((0, false))
+            }
+        }
+    }
+}
+
+/// An index as Kafka's offset.
+pub(super) fn offset(index: usize) -> i64 {
+    i64::try_from(index).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use alert_ips::kafka::journal::Checkpoint;
+    use rstest::rstest;
+    use tokio::time::advance;
+
+    use super::*;
+
+    async fn a_message_a_second(messages: &[&str], steps: &[Step]) -> Partition {
+        let partition = Partition::new(steps);
+        for message in messages {
+            partition.land(message.as_bytes().into());
+            advance(Duration::from_secs(1)).await;
+        }
+        partition
+    }
+
+    #[rstest]
+    #[case::the_newest(0, Some((3, true)))]
+    #[case::old_enough(2, Some((1, true)))]
+    #[case::none_is_old_enough(4, Some((0, false)))]
+    #[tokio::test(start_paused = true)]
+    async fn the_newest_checkpoint_that_is_old_enough_is_found(
+        #[case] older_by: u64,
+        #[case] found: Option<(usize, bool)>,
+    ) {
+        let partition = a_message_a_second(&["a", "checkpoint", "b", "checkpoint", "c"], &[]).await;
+        let wanted = Checkpoint { is_it: |bytes| bytes == b"checkpoint", older_by: Duration::from_secs(older_by) };
+        assert_eq!(partition.place(Start::Checkpoint(wanted)), found);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_brokers_clock_steps() {
+        let steps = [(Duration::from_millis(500), 60_000), (Duration::from_millis(1_500), -90_000)];
+        let partition = a_message_a_second(&["a", "b", "c"], &steps).await;
+        let at: Vec<_> = partition.from(0).iter().map(|message| message.at - START.as_millisecond()).collect();
+        assert_eq!(at, [0, 61_000, -28_000]);
+        let since = START + Duration::from_secs(10);
+        assert_eq!(partition.place(Start::Since(since)), Some((1, true)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_offset_beyond_the_end_is_nowhere() {
+        let partition = a_message_a_second(&["a"], &[]).await;
+        assert_eq!(partition.place(Start::Offset(1)), Some((1, true)));
+        assert_eq!(partition.place(Start::Offset(2)), None);
+    }
+}
