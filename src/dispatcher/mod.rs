@@ -157,7 +157,7 @@ impl Dispatcher {
     /// Runs until the phase is draining, then drains. Returns what could not be finished in time.
     pub async fn run(mut self, mut phase: watch::Receiver<Phase>) -> Unfinished {
         self.reporting.input.set(Condition::Starting(
-            "joining the consumer group; after a crash the brokers first wait for the old member's session to end (45 s)"
+            "joining the consumer group; after a crash the brokers first wait for the old member's session to end (session.timeout.ms: 45 s unless set)"
                 .to_owned(),
         ));
         let mut commit = tokio::time::interval(COMMIT_EVERY);

@@ -27,6 +27,9 @@ pub struct GroupOffsets {
     pub partitions: usize,
     /// Those of them that the group has committed an offset of; reading begins there.
     pub committed: usize,
+    /// Those of them where that is not the oldest record that is kept. A member commits where it began to read before
+    /// anything is settled, so only these show that the group has worked.
+    pub moved: usize,
 }
 
 /// Asks for the group's committed offsets of `topics`, each with its number of partitions.
@@ -45,13 +48,16 @@ pub async fn committed(config: &KafkaConfig, topics: &[(String, usize)]) -> Resu
 }
 
 fn ask(kafka: &BaseConsumer<Listener>, asked: &TopicPartitionList) -> Result<GroupOffsets, KafkaError> {
-    let committed = kafka.committed_offsets(asked.clone(), LIMIT)?;
-    let offsets = committed.elements().into_iter().map(|partition| {
+    let offsets = kafka.committed_offsets(asked.clone(), LIMIT)?;
+    let mut group = GroupOffsets { partitions: offsets.count(), committed: 0, moved: 0 };
+    for partition in offsets.elements() {
         partition.error()?;
-        Ok(usize::from(matches!(partition.offset(), Offset::Offset(_))))
-    });
-    let offsets: Vec<usize> = offsets.collect::<Result<_, KafkaError>>()?;
-    Ok(GroupOffsets { partitions: offsets.len(), committed: offsets.iter().sum() })
+        let Offset::Offset(next) = partition.offset() else { continue };
+        let (first, _) = kafka.fetch_watermarks(partition.topic(), partition.partition(), LIMIT)?;
+        group.committed += 1;
+        group.moved += usize::from(next != first);
+    }
+    Ok(group)
 }
 
 /// Asks again while the group's coordinator is being chosen or loaded, as on a young cluster.

@@ -19,6 +19,7 @@ mod demo;
 mod fleet;
 mod http;
 mod journal;
+mod journal_versions;
 mod pipeline;
 mod service;
 mod tls;

@@ -21,6 +21,7 @@
 mod harness;
 
 mod delivery;
+mod fleet;
 mod journal;
 mod outages;
 mod starvation;

@@ -107,7 +107,7 @@ async fn group(settings: &Settings, config: &KafkaConfig, reports: &[TopicReport
     }
 }
 
-fn group_words(GroupOffsets { partitions, committed }: GroupOffsets, start: Start) -> String {
+fn group_words(GroupOffsets { partitions, committed, .. }: GroupOffsets, start: Start) -> String {
     let start = match start {
         Start::Earliest => "earliest".to_owned(),
         Start::Latest => "latest".to_owned(),

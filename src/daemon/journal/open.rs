@@ -31,7 +31,7 @@ impl KafkaJournal<JournalLog> {
     }
 }
 
-/// A group that has committed offsets of its input has worked before.
+/// A group that has settled something of its input has worked before.
 fn worked_before(settings: &Settings, config: KafkaConfig) -> WorkedBefore {
     let input: Vec<_> = settings.topics.input.iter().map(ToString::to_string).collect();
     Box::new(move || {
@@ -44,13 +44,13 @@ fn worked_before(settings: &Settings, config: KafkaConfig) -> WorkedBefore {
             for report in reports {
                 match report.state {
                     TopicState::Present(facts) => partitions.push((report.topic.name, facts.partitions)),
-                    // Of a topic that is not there nothing was committed.
+                    // Of a topic that is not there nothing was settled.
                     TopicState::Missing => {}
                     TopicState::Refused(words) => return Err(words),
                 }
             }
             let offsets = group::committed(&config, &partitions).await.map_err(|error| error.to_string())?;
-            Ok(offsets.committed > 0)
+            Ok(offsets.moved > 0)
         }
         .boxed()
     })

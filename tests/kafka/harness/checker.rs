@@ -40,11 +40,16 @@ pub struct Published {
 
 impl Checker {
     pub fn new(topics: Topics, service: &Service, seeded: Vec<Seeded>) -> Self {
-        let expected = seeded.into_iter().map(|seeded| {
+        Self { topics, expected: BTreeMap::new() }.also(service, seeded)
+    }
+
+    /// What was seeded later is expected too.
+    pub fn also(mut self, service: &Service, seeded: Vec<Seeded>) -> Self {
+        self.expected.extend(seeded.into_iter().map(|seeded| {
             let receipt = &seeded.record.receipt;
             ((receipt.partition.number, receipt.offset), Expected::of(seeded, service))
-        });
-        Self { topics, expected: expected.collect() }
+        }));
+        self
     }
 
     pub fn topics(&self) -> &Topics {

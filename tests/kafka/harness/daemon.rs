@@ -7,8 +7,8 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::process::ExitStatusExt as _,
-    path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     time::Duration,
 };
 
@@ -24,7 +24,10 @@ const SHOWN_LOG_LINES: usize = 60;
 /// The unit of times in `/proc/PID/stat`, `USER_HZ`: the same on every Linux.
 const TICKS_PER_SECOND: u32 = 100;
 
-/// What the program is started with.
+/// The app registration; with the tenant, the journal's key.
+pub const CLIENT: &str = "66666666-7777-8888-9999-000000000000";
+
+/// What the program is started with: with the journal in Kafka, as it is by default.
 #[derive(Clone, Debug)]
 pub struct Config {
     file: String,
@@ -35,7 +38,7 @@ pub struct Config {
 impl Config {
     /// For these topics and the simulated service at `origin`.
     pub fn new(topics: &Topics, origin: &str) -> Self {
-        let Topics { bootstrap, input, output, dead_letters, group } = topics;
+        let Topics { bootstrap, input, output, dead_letters, journal, group } = topics;
         let file = format!(
             r#"
             [kafka]
@@ -45,13 +48,12 @@ impl Config {
             input = ["{input}"]
             output = "{output}"
             dead_letters = "{dead_letters}"
+            journal = "{journal}"
             [instance]
             name = "one"
-            [journal]
-            kind = "memory"
             [accounts.contoso]
             tenant_id = "{TENANT}"
-            client_id = "66666666-7777-8888-9999-000000000000"
+            client_id = "{CLIENT}"
             client_secret_file = "./client-secret"
             api_url = "{origin}"
             authority_url = "{origin}"
@@ -72,6 +74,16 @@ impl Config {
         self
     }
 
+    /// Among several instances, each has its own name.
+    pub fn instance(self, name: &str) -> Self {
+        self.set("instance.name", name)
+    }
+
+    /// With the journal in the process's memory.
+    pub fn journal_in_memory(self) -> Self {
+        self.set("journal.kind", "memory")
+    }
+
     pub fn limits(self, limits: &[&str]) -> Self {
         self.set("accounts.contoso.limits", limits.join(", "))
     }
@@ -80,6 +92,25 @@ impl Config {
     pub fn property(mut self, key: &str, value: impl Display) -> Self {
         self.properties.extend([format!("\"{key}\" = \"{value}\"\n")]);
         self
+    }
+
+    /// Runs another command of the program with this configuration, to its end.
+    pub fn run(&self, words: &[&str]) -> Output {
+        let folder = tempfile::tempdir().unwrap();
+        self.command(folder.path(), words).stdin(Stdio::null()).output().expect("the program starts")
+    }
+
+    /// The program with this configuration, which is written into `folder`.
+    fn command(&self, folder: &Path, words: &[&str]) -> Command {
+        fs::write(folder.join("client-secret"), "a secret for a simulated sign-in").unwrap();
+        let file = folder.join("alert-ips.toml");
+        fs::write(&file, format!("{}\n{}", self.file, self.properties)).unwrap();
+        let mut command = Command::new(program());
+        command.args(words).arg("--config").arg(file);
+        for assignment in &self.set {
+            command.args(["--set", assignment]);
+        }
+        command
     }
 }
 
@@ -93,16 +124,10 @@ pub struct Daemon {
 impl Daemon {
     pub fn start(config: &Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("client-secret"), "a secret for a simulated sign-in").unwrap();
-        let file = folder.path().join("alert-ips.toml");
-        fs::write(&file, format!("{}\n{}", config.file, config.properties)).unwrap();
         // Free a moment ago; the tests take few ports.
         let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut command = Command::new(program());
-        command.arg("run").arg("--config").arg(file).args(["--set", &format!("admin.listen={admin}")]);
-        for assignment in &config.set {
-            command.args(["--set", assignment]);
-        }
+        let mut command = config.command(folder.path(), &["run"]);
+        command.args(["--set", &format!("admin.listen={admin}")]);
         let log = File::create(folder.path().join("log")).unwrap();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("the program starts");
         Self { child, admin, folder }
@@ -134,6 +159,16 @@ impl Daemon {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         assert_eq!(self.child.wait().unwrap().signal(), Some(9));
+    }
+
+    /// SIGSTOP: it does nothing until [`resume`](Self::resume).
+    pub fn pause(&self) {
+        kill_process(self.pid(), Signal::STOP).unwrap();
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        kill_process(self.pid(), Signal::CONT).unwrap();
     }
 
     /// How the program ends, within `limit`.
@@ -179,6 +214,18 @@ impl Daemon {
             rest.starts_with(['{', ' ']).then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
         });
         Some(values.sum())
+    }
+
+    /// The histogram of the time from claims to their rulings: upper bounds in seconds, and how many took at most that.
+    pub fn claim_seconds(&self) -> Vec<(f64, f64)> {
+        let (_, text) = self.page("/metrics").unwrap();
+        let buckets = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix("alert_ips_claim_duration_seconds_bucket{")?;
+            let (_, rest) = rest.split_once("le=\"")?;
+            let (bound, rest) = rest.split_once('"')?;
+            Some((bound.replace("+Inf", "inf").parse().unwrap(), rest.rsplit(' ').next()?.parse().unwrap()))
+        });
+        buckets.collect()
     }
 
     pub fn log(&self) -> String {

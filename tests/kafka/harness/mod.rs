@@ -3,6 +3,7 @@
 mod broker;
 mod checker;
 mod daemon;
+mod journal;
 mod service;
 mod topics;
 
@@ -14,7 +15,8 @@ use std::{
 pub use self::{
     broker::Broker,
     checker::{Checker, Published},
-    daemon::{Config, Daemon, program},
+    daemon::{CLIENT, Config, Daemon, program},
+    journal::JournalMessage,
     service::Service,
     topics::{Seeded, Topics},
 };

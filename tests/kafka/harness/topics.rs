@@ -9,7 +9,7 @@ use alert_ips::{
 use jiff::Timestamp;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
@@ -20,17 +20,18 @@ use rdkafka::{
 const PARTITIONS: i32 = 3;
 
 /// How long the broker has for each answer.
-const ANSWER: Duration = Duration::from_secs(30);
+pub(super) const ANSWER: Duration = Duration::from_secs(30);
 
 /// Counts the seeded messages, so that what is read back finds its expectation.
 const SEED_HEADER: &str = "seed";
 
-/// Input, output and dead letters, and the group that reads them.
+/// Input, output, dead letters and journal, and the group that reads the input.
 pub struct Topics {
     pub bootstrap: String,
     pub input: String,
     pub output: String,
     pub dead_letters: String,
+    pub journal: String,
     pub group: String,
 }
 
@@ -50,6 +51,7 @@ impl Topics {
             input: format!("{unique}.in"),
             output: format!("{unique}.out"),
             dead_letters: format!("{unique}.dead-letters"),
+            journal: format!("{unique}.journal"),
             group: unique,
         }
     }
@@ -61,23 +63,42 @@ impl Topics {
     }
 
     pub fn create_all(&self) {
-        let new = self.all().map(|name| {
-            let topic = NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1));
-            // So an output's timestamp says when it was there to be read.
-            if name == self.output { topic.set("message.timestamp.type", "LogAppendTime") } else { topic }
+        let stamped = [("message.timestamp.type", "LogAppendTime")];
+        self.make(&self.input, &[]);
+        // So an output's timestamp says when it was there to be read.
+        self.make(&self.output, &stamped);
+        self.make(&self.dead_letters, &[]);
+        self.make(&self.journal, &stamped);
+    }
+
+    /// Creates a topic with these settings, and waits until it is there.
+    pub fn make(&self, name: &str, settings: &[(&str, &str)]) {
+        let new = NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1));
+        let new = settings.iter().fold(new, |new, (setting, value)| new.set(setting, value));
+        // A topic that was deleted under this name may be going still.
+        super::eventually(&format!("{name} is created"), ANSWER, || {
+            block_on(self.admin().create_topics([&new], &options())).unwrap()[0].is_ok().then_some(())
         });
-        let made = block_on(self.admin().create_topics(&new, &options()));
-        assert!(made.unwrap().iter().all(Result::is_ok), "topics of {} are created", self.group);
         // The creation is acknowledged before every client can see it.
-        super::eventually("the topics are there", ANSWER, || {
-            self.all().iter().all(|topic| self.partitions(topic) == PARTITIONS).then_some(())
-        });
+        super::eventually(&format!("{name} is there"), ANSWER, || (self.partitions(name) == PARTITIONS).then_some(()));
+    }
+
+    pub fn delete(&self, name: &str) {
+        block_on(self.admin().delete_topics(&[name], &options())).unwrap()[0].as_ref().unwrap();
+    }
+
+    /// Changes a topic's settings.
+    pub fn configure(&self, name: &str, settings: &[(&str, &str)]) {
+        let config = AlterConfig::new(ResourceSpecifier::Topic(name));
+        let config = settings.iter().fold(config, |config, (setting, value)| config.set(setting, value));
+        block_on(self.admin().alter_configs([&config], &options())).unwrap()[0].as_ref().unwrap();
     }
 
     /// Writes the messages and reads them back, so that their places and timestamps are known.
     pub fn seed(&self, messages: Vec<Message>) -> Vec<Seeded> {
         let producer = self.producer();
-        for (number, message) in messages.iter().enumerate() {
+        let first = usize::try_from(self.count(&self.input)).unwrap();
+        for (number, message) in (first..).zip(&messages) {
             let number = number.to_string();
             let headers = OwnedHeaders::new()
                 .insert(KafkaHeader { key: SEED_HEADER, value: Some(&number) })
@@ -92,7 +113,9 @@ impl Topics {
         for record in self.read(&self.input) {
             let number = record.headers.iter().find(|header| &*header.name == SEED_HEADER).unwrap();
             let number = std::str::from_utf8(number.value.as_deref().unwrap()).unwrap().parse().unwrap();
-            assert!(records.insert(number, record).is_none(), "seeded once");
+            if number >= first {
+                assert!(records.insert(number, record).is_none(), "seeded once");
+            }
         }
         assert_eq!(records.len(), messages.len());
         let seeded = records.into_iter().zip(messages);
@@ -104,16 +127,18 @@ impl Topics {
             .collect()
     }
 
-    /// Writes `count` small alerts of low severity, each with an id of its own, with this pause after each.
+    /// Writes `count` small alerts of low severity, each with an id of its own, with this pause after each; evenly to all
+    /// partitions.
     pub fn seed_many(&self, count: usize, pause: Duration) {
         let producer = self.producer();
         // Of now, so that none is expired.
         let ticks = 621_355_968_000_000_000 + Timestamp::now().as_nanosecond() / 100;
-        for number in 0..count {
+        for (number, partition) in (0..count).zip((0..PARTITIONS).cycle()) {
             let payload = format!(
                 r#"{{"id":"da{ticks}_-{number}","incidentId":1126093,"severity":"Low","status":"New","category":"Execution","title":"Suspicious PowerShell command line","machineId":"111e6dd8c833c8a052ea231ec1b19adaf497b625"}}"#,
             );
-            send(&producer, BaseRecord::<[u8], [u8]>::to(&self.input).payload(payload.as_bytes()));
+            let record = BaseRecord::<[u8], [u8]>::to(&self.input).partition(partition);
+            send(&producer, record.payload(payload.as_bytes()));
             if !pause.is_zero() {
                 producer.flush(ANSWER).unwrap();
                 std::thread::sleep(pause);
@@ -185,8 +210,8 @@ impl Topics {
         open.sum()
     }
 
-    fn all(&self) -> [&str; 3] {
-        [&self.input, &self.output, &self.dead_letters]
+    fn all(&self) -> [&str; 4] {
+        [&self.input, &self.output, &self.dead_letters, &self.journal]
     }
 
     fn partitions(&self, topic: &str) -> i32 {
@@ -195,7 +220,7 @@ impl Topics {
         found.map_or(0, |found| i32::try_from(found.partitions().len()).unwrap())
     }
 
-    fn client(&self) -> ClientConfig {
+    pub(super) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap);
         config
@@ -236,7 +261,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
-fn send(producer: &BaseProducer, mut record: BaseRecord<'_, [u8], [u8]>) {
+pub(super) fn send(producer: &BaseProducer, mut record: BaseRecord<'_, [u8], [u8]>) {
     loop {
         match producer.send(record) {
             Ok(()) => return,
