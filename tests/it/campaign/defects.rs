@@ -11,7 +11,10 @@ use alert_ips::{
         account::AccountConfig,
         transport::{HttpFailure, HttpRequest, HttpResponse, Transport},
     },
-    domain::{alert::AlertId, journal::{Answer, Body, Entry, EntryId, Reached, WriterId, read_message, write_message}},
+    domain::{
+        alert::AlertId,
+        journal::{Answer, Body, Entry, EntryId, Reached, WriterId, read_message, write_message},
+    },
     kafka::journal::{AppendFailed, AppendId, Log, LogEvent, Start},
     sim::{Latency, Mix},
 };
@@ -72,10 +75,7 @@ impl Defect {
         let mut plan = Plan::healthy(seed);
         let mut random = SmallRng::seed_from_u64(seed);
         match self {
-            Self::None
-            | Self::FreedByItsAnswer
-            | Self::CountedPerInstance
-            | Self::QuestionNotNamed => {}
+            Self::None | Self::FreedByItsAnswer | Self::CountedPerInstance | Self::QuestionNotNamed => {}
             Self::StampedAtSend => {
                 plan.load = Load::of_highs();
                 plan.network.way = Latency::HeavyTail { typical: Duration::from_secs(6) };
@@ -95,7 +95,7 @@ impl Defect {
                 plan.network.way = Latency::Fixed(Duration::from_millis(50));
                 if self == Self::ClaimWithoutExpiry {
                     // Most claims are granted, and their instance does not know it yet.
-                    plan.log.fetch = Latency::Fixed(Duration::from_secs(4));
+                    plan.behind = Some(Latency::Fixed(Duration::from_secs(10)));
                 }
                 plan.stop_one_after_another(&mut random);
             }
@@ -270,7 +270,7 @@ impl Transport for Meddling {
                 self.network.send(request).await
             }
             Defect::NoRecheckBeforeTheWrite => {
-                let wait = Duration::from_millis(self.network.random.lock().unwrap().random_range(0..2_000));
+                let wait = Duration::from_millis(self.network.random.lock().unwrap().random_range(0..10_000));
                 sleep(wait).await;
                 self.network.send(request).await
             }

@@ -6,12 +6,7 @@ use std::time::Duration;
 use alert_ips::sim::{Latency, Mix};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-use super::{
-    load::Load,
-    log::LogFaults,
-    network::NetworkFaults,
-    partition::Step,
-};
+use super::{load::Load, log::LogFaults, network::NetworkFaults, partition::Step};
 
 /// How long a run lasts.
 pub(super) const LASTS: Duration = Duration::from_hours(2);
@@ -46,6 +41,8 @@ pub(super) struct Plan {
     pub(super) load: Load,
     pub(super) mix: Mix,
     pub(super) log: LogFaults,
+    /// All but the last instance read the log so slowly.
+    pub(super) behind: Option<Latency>,
     pub(super) network: NetworkFaults,
     /// Ordered by time.
     pub(super) events: Vec<(Duration, Event)>,
@@ -66,6 +63,7 @@ impl Plan {
                 fetch: Latency::HeavyTail { typical: Duration::from_millis(4) },
                 ..LogFaults::default()
             },
+            behind: None,
             network: NetworkFaults {
                 way: Latency::HeavyTail { typical: Duration::from_millis(150) },
                 ..NetworkFaults::default()
@@ -88,6 +86,7 @@ impl Plan {
         draw.kills(&mut plan);
         draw.outages(&mut plan);
         draw.clock(&mut plan);
+        plan.behind = draw.0.random_bool(0.1).then_some(Latency::Fixed(Duration::from_secs(10)));
         plan.events.sort_by_key(|(when, _)| *when);
         plan
     }
@@ -117,6 +116,12 @@ impl Plan {
             when = end + Duration::from_secs(random.random_range(60..300));
         }
         self.events.sort_by_key(|(when, _)| *when);
+    }
+
+    /// What goes wrong between one instance and the partition.
+    pub(super) fn log_of(&self, who: usize) -> LogFaults {
+        let behind = self.behind.filter(|_| who + 1 < self.instances);
+        LogFaults { fetch: behind.unwrap_or(self.log.fetch), ..self.log }
     }
 
     /// Whether the broker's clock jumps forward: then what is told of pauses and open questions by journal time is off.

@@ -114,7 +114,7 @@ mod tests {
             }
         }));
         sleep(Duration::from_millis(2_500)).await;
-        gate.stop_for(Duration::from_secs(60));
+        gate.stop_for(Duration::from_mins(1));
         process.await.unwrap();
         assert_eq!(*steps.lock().unwrap(), [1, 2, 62, 63, 64]);
     }
@@ -124,7 +124,7 @@ mod tests {
         let gate = Gate::default();
         let process = tokio::spawn(gate.clone().hold(std::future::pending()));
         advance(Duration::from_secs(1)).await;
-        gate.stop_for(Duration::from_secs(60));
+        gate.stop_for(Duration::from_mins(1));
         advance(Duration::from_secs(1)).await;
         gate.kill(Duration::from_secs(5));
         process.await.unwrap();

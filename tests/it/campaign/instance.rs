@@ -68,7 +68,7 @@ fn start(world: &World, who: usize, gate: &Gate, clock: &Clock, seed: u64) -> Li
         partition: partition.clone(),
         gate: gate.clone(),
         reachable: world.reachable(who),
-        faults: world.plan.log,
+        faults: world.plan.log_of(who),
         calm: world.calm(),
         seed: random.random(),
     };

@@ -1,8 +1,8 @@
 //! What the instances are asked: a stream of alerts each, with repeats between them, and now and then a storm.
 
 use std::{
-    convert::Infallible,
     collections::BTreeMap,
+    convert::Infallible,
     sync::{Arc, Mutex},
     time::Duration,
 };

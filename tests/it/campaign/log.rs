@@ -222,8 +222,7 @@ impl Writer {
             return;
         }
         let late = fate < faults.lost + faults.late;
-        let lands =
-            if late { give_up + Duration::from_millis(self.random.random_range(1..10_000)) } else { lands };
+        let lands = if late { give_up + Duration::from_millis(self.random.random_range(1..10_000)) } else { lands };
         let silent = fate < faults.lost + faults.late + faults.acknowledgement_lost;
         // On its way it is out of the process's reach.
         tokio::spawn(async move {
@@ -245,7 +244,11 @@ impl Writer {
         if self.random.random_bool(0.5) {
             self.waiting.retain(|append| append.id != id);
         }
-        AppendFailed { words: "the journal did not take an entry in time".to_owned(), may_appear: true, too_large: false }
+        AppendFailed {
+            words: "the journal did not take an entry in time".to_owned(),
+            may_appear: true,
+            too_large: false,
+        }
     }
 }
 
@@ -361,4 +364,91 @@ impl Reader {
 fn entry(index: usize, message: Stored) -> LogEntry {
     let Stored { at, bytes, .. } = message;
     LogEntry { offset: offset(index), at, stamped_by_broker: true, payload: (&*bytes).into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Opened {
+        partition: Partition,
+        reachable: Signal<bool>,
+        log: SimLog,
+        events: mpsc::Receiver<LogEvent>,
+    }
+
+    impl Opened {
+        async fn over(messages: &[&str], faults: LogFaults) -> Self {
+            let (partition, reachable) = (Partition::new(&[]), Signal::new(true));
+            messages.iter().for_each(|message| drop(partition.land(message.as_bytes().into())));
+            let link = Link {
+                partition: partition.clone(),
+                gate: Gate::default(),
+                reachable: reachable.clone(),
+                faults,
+                calm: Instant::now() + Duration::from_hours(1),
+                seed: 1,
+            };
+            let (log, events) = SimLog::open(link, Start::Beginning);
+            Self { partition, reachable, log, events }
+        }
+
+        /// The events of the next while, in short.
+        async fn told(&mut self, lasts: Duration) -> Vec<String> {
+            let mut told = Vec::new();
+            while let Ok(Some(event)) = timeout(lasts, self.events.recv()).await {
+                told.push(match event {
+                    LogEvent::Reading(from) => format!("reading {}..{}", from.offset, from.end),
+                    LogEvent::Entry(entry) => format!("{} {}", entry.offset, String::from_utf8_lossy(&entry.payload)),
+                    LogEvent::CaughtUp { end } => format!("caught up {end}"),
+                    LogEvent::Appended { result: Ok(offset), .. } => format!("appended {offset}"),
+                    LogEvent::Appended { result: Err(failed), .. } => format!("failed, {}", failed.may_appear),
+                    LogEvent::Trouble(_) => "trouble".to_owned(),
+                    LogEvent::Working => "working".to_owned(),
+                    LogEvent::Settings(_) => "settings".to_owned(),
+                    LogEvent::Broken(_) => "broken".to_owned(),
+                });
+            }
+            told
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_there_is_read_and_what_is_appended_comes_back() {
+        let mut opened = Opened::over(&["a", "b"], LogFaults::default()).await;
+        assert!(!opened.log.append(b"early").unwrap_err().may_appear, "the partition was not reached yet");
+        let told = opened.told(Duration::from_secs(1)).await;
+        assert_eq!(told, ["reading 0..2", "settings", "0 a", "1 b", "caught up 2"]);
+        opened.log.append(b"c").unwrap();
+        let mut told = opened.told(Duration::from_secs(1)).await;
+        told.sort_unstable();
+        assert_eq!(told, ["2 c", "appended 2"]);
+        opened.log.read_from(Start::Offset(2));
+        assert_eq!(opened.told(Duration::from_secs(1)).await, ["reading 2..3", "2 c", "caught up 3"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_acknowledgement_looks_like_a_failure_and_a_copy_is_the_same_message() {
+        let faults = LogFaults { acknowledgement_lost: 1.0, repeated: 1.0, ..LogFaults::default() };
+        let mut opened = Opened::over(&[], faults).await;
+        opened.told(Duration::from_secs(1)).await;
+        opened.log.append(b"a").unwrap();
+        assert_eq!(opened.told(Duration::from_mins(1)).await, ["0 a", "1 a", "failed, true"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_is_gone_is_trouble_until_it_is_back() {
+        let mut opened = Opened::over(&["a"], LogFaults::default()).await;
+        opened.told(Duration::from_secs(1)).await;
+        opened.reachable.set(false);
+        opened.partition.land(b"b".as_slice().into());
+        opened.log.append(b"never").unwrap();
+        let mut told = opened.told(Duration::from_mins(1)).await;
+        told.sort_unstable();
+        assert_eq!(told, ["failed, true", "trouble"]);
+        opened.reachable.set(true);
+        let told = opened.told(Duration::from_mins(1)).await;
+        assert_eq!(told[..2], ["working", "1 b"]);
+        assert!(told.iter().any(|event| event.starts_with("caught up")), "{told:?}");
+    }
 }

@@ -94,7 +94,8 @@ impl Flights {
     fn may_be_late(&self) -> bool {
         let flights = self.flights.lock().unwrap();
         let now = self.started.elapsed();
-        let lately = flights.iter().rev().take_while(|flight| now.saturating_sub(flight.left) < Duration::from_hours(1));
+        let lately =
+            flights.iter().rev().take_while(|flight| now.saturating_sub(flight.left) < Duration::from_hours(1));
         lately.filter(|flight| flight.late).count() < MOST_LATE
     }
 }

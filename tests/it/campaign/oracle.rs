@@ -117,16 +117,12 @@ fn called_in_a_pause(record: &Record) -> Option<String> {
         let within = |when: &Duration| (*begins..*ends).contains(when);
         let written = record.messages.iter().filter(|message| within(&message.landed)).find(is_freeze);
         let calls = record.flights.iter().filter(|flight| within(&flight.left) && !flight.late);
-        match written.map(|message| message.landed) {
-            Some(known) => {
-                let last = calls.map(|flight| flight.left).max()?;
-                (last > known + CLAIM_TTL).then(|| format!("a call at {last:?}, in a pause known since {known:?}"))
-            }
-            None => {
-                let calls = calls.count();
-                (calls > 20).then(|| format!("{calls} calls in a pause from {begins:?} to {ends:?} that nobody wrote down"))
-            }
+        if let Some(known) = written.map(|message| message.landed) {
+            let last = calls.map(|flight| flight.left).max()?;
+            return (last > known + CLAIM_TTL).then(|| format!("a call at {last:?}, in a pause known since {known:?}"));
         }
+        let calls = calls.count();
+        (calls > 20).then(|| format!("{calls} calls in a pause from {begins:?} to {ends:?} that nobody wrote down"))
     })
 }
 

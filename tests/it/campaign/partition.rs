@@ -37,12 +37,7 @@ pub(super) struct Partition {
 
 impl Partition {
     pub(super) fn new(steps: &[Step]) -> Self {
-        Self {
-            started: Instant::now(),
-            steps: steps.into(),
-            messages: Arc::default(),
-            end: Signal::default(),
-        }
+        Self { started: Instant::now(), steps: steps.into(), messages: Arc::default(), end: Signal::default() }
     }
 
     /// Takes a message in, and says at which offset.
@@ -81,7 +76,9 @@ impl Partition {
         let messages = self.messages.lock().unwrap();
         match start {
             Start::Beginning => Some((0, true)),
-            Start::Offset(offset) => usize::try_from(offset).ok().filter(|at| *at <= messages.len()).map(|at| (at, true)),
+            Start::Offset(offset) => {
+                usize::try_from(offset).ok().filter(|at| *at <= messages.len()).map(|at| (at, true))
+            }
             Start::Since(time) => {
                 let first = messages.iter().position(|message| message.at >= time.as_millisecond());
                 Some((first.unwrap_or(messages.len()), true))
@@ -93,7 +90,8 @@ impl Partition {
                     let from = to.saturating_sub(step);
                     newest = messages[from..to].iter().map(|message| message.at).fold(newest, i64::max);
                     let found = (from..to).rev().find(|index| {
-                        newest.saturating_sub(messages[*index].at) >= older_by && (wanted.is_it)(&messages[*index].bytes)
+                        newest.saturating_sub(messages[*index].at) >= older_by
+                            && (wanted.is_it)(&messages[*index].bytes)
                     });
                     if let Some(found) = found {
                         return Some((found, true));
