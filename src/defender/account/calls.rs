@@ -37,8 +37,12 @@ pub(super) struct Claimed {
     pub(super) expires: BootTime,
 }
 
-/// How much later than a slot is free it may be claimed for an alert below High, where others may claim it too.
-const CONTENTION_STEP: Duration = Duration::from_millis(200);
+/// How much later than a slot is free it is claimed at most for a High alert, where others may claim it too: several times
+/// what an entry takes to arrive, so that most see that it is taken and need not be refused.
+const HIGH_STEP: Duration = Duration::from_millis(50);
+
+/// The same for an alert below High: never before a High one, whoever has it.
+const OTHER_STEP: Duration = Duration::from_millis(200);
 
 /// What can be done now.
 enum Step {
@@ -131,15 +135,18 @@ impl<J: Journal, T: Transport> Account<J, T> {
     fn wait_for_room(&mut self, now: BootTime, high: Room, other: Room) -> Step {
         let others_wait = Severity::ALL[1..].iter().any(|severity| self.backlog.is_ready(*severity));
         // Instances that wait for the same slot do not claim it at the same moment.
-        let step =
-            if self.budget.claimants() > 1 { CONTENTION_STEP.mul_f64(self.random.random()) } else { Duration::ZERO };
+        let (high_step, other_step) = if self.budget.claimants() > 1 {
+            (HIGH_STEP.mul_f64(self.random.random()), self.random.random_range(HIGH_STEP..OTHER_STEP))
+        } else {
+            (Duration::ZERO, Duration::ZERO)
+        };
         let at = |room| match room {
             Room::Now => Some(now),
             Room::At(free) => Some(self.boot_at(free)),
             Room::AfterAnEntry => None,
         };
-        let high = self.backlog.is_ready(Severity::High).then(|| at(high)).flatten();
-        let other = others_wait.then(|| at(other).map(|free| free.max(self.paced_until) + step)).flatten();
+        let high = self.backlog.is_ready(Severity::High).then(|| at(high).map(|free| free + high_step)).flatten();
+        let other = others_wait.then(|| at(other).map(|free| free.max(self.paced_until) + other_step)).flatten();
         high.into_iter().chain(other).min().map_or(Step::Idle, Step::Wait)
     }
 
