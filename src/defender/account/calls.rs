@@ -112,11 +112,6 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let writer = self.last_entry.writer;
         let claimed = self.claims.len();
         let outlook = self.budget.outlook(journal_now);
-        // Of a few free slots each instance claims its part, not each all of them.
-        let claimants = self.budget.claimants();
-        if claimants > 1 && claimed >= (outlook.free() as usize / claimants).max(1) {
-            return Step::Idle;
-        }
         let high = outlook.room(writer, Severity::High, true, claimed);
         let other = outlook.room(writer, Severity::Low, self.backlog.others_are_due(), claimed);
         let paced = now < self.paced_until;

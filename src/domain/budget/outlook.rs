@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Budget, window::Window};
-use crate::domain::{alert::Severity, journal::WriterId, limit::Limit, terms::Terms, time::JournalTime};
+use crate::domain::{alert::Severity, journal::WriterId, limit::Limit, time::JournalTime};
 
 /// When a claim could be granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,13 +59,6 @@ impl<'a> Outlook<'a> {
             }
         }
         if earliest > self.at { Room::At(earliest) } else { Room::Now }
-    }
-
-    /// How many claims could be granted at once: as many as every limit and the calls in flight leave.
-    pub fn free(&self) -> u32 {
-        let in_flight = self.budget.terms.as_ref().map_or(0, Terms::effective_in_flight);
-        let slots = self.budget.windows.iter().map(|window| window.usable.0.saturating_sub(self.used(window)));
-        slots.chain([in_flight.saturating_sub(self.open())]).min().unwrap_or_default()
     }
 
     /// Calls granted and neither answered nor given up.
