@@ -37,12 +37,12 @@ pub(super) struct Claimed {
     pub(super) expires: BootTime,
 }
 
-/// How much later than a slot is free it is claimed at most for a High alert, where others may claim it too: several times
-/// what an entry takes to arrive, so that most see that it is taken and need not be refused.
-const HIGH_STEP: Duration = Duration::from_millis(50);
+/// How long after there is room it is claimed at most, where other instances may claim it too: long enough that most see
+/// what is taken before they claim it themselves. With narrow limits; else at most the time in which one slot comes free.
+const STEP: Duration = Duration::from_millis(200);
 
-/// The same for an alert below High: never before a High one, whoever has it.
-const OTHER_STEP: Duration = Duration::from_millis(200);
+/// The part of the step that is for High alerts. The others follow, whoever has them.
+const HIGH_STEP_PART: f64 = 0.25;
 
 /// What can be done now.
 enum Step {
@@ -99,6 +99,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let Some(own_room) = self.own_clock.room(now) else { return Step::Idle };
         let held_back = self.frozen_here.max(self.refused_until).max(own_room);
         if now < held_back {
+            self.room = None;
             return Step::Wait(held_back);
         }
         let quiet = self.calls.is_empty() && self.claims.is_empty() && self.held.is_empty();
@@ -117,7 +118,14 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let paced = now < self.paced_until;
         let may_go =
             |severity| if severity == Severity::High { high == Room::Now } else { other == Room::Now && !paced };
-        let Some(severity) = self.backlog.next(may_go) else { return self.wait_for_room(now, high, other) };
+        let Some(severity) = self.backlog.next(may_go) else {
+            self.room = None;
+            return self.wait_for_room(now, high, other);
+        };
+        let turn = self.turn(severity, now);
+        if now < turn {
+            return Step::Wait(turn);
+        }
         if severity != Severity::High
             && let Err(next_turn) = self.pacer.take()
         {
@@ -127,21 +135,30 @@ impl<J: Journal, T: Transport> Account<J, T> {
         Step::Claim(severity)
     }
 
-    fn wait_for_room(&mut self, now: BootTime, high: Room, other: Room) -> Step {
-        let others_wait = Severity::ALL[1..].iter().any(|severity| self.backlog.is_ready(*severity));
-        // Instances that wait for the same slot do not claim it at the same moment.
-        let (high_step, other_step) = if self.budget.claimants() > 1 {
-            (HIGH_STEP.mul_f64(self.random.random()), self.random.random_range(HIGH_STEP..OTHER_STEP))
+    /// When it may be claimed what there is room for. Instances that see room come do not all claim it at once.
+    fn turn(&mut self, severity: Severity, now: BootTime) -> BootTime {
+        if self.budget.claimants() <= 1 {
+            return now;
+        }
+        let random = &mut self.random;
+        let (since, lot) = *self.room.get_or_insert_with(|| (now, random.random::<f64>()));
+        let part = if severity == Severity::High {
+            HIGH_STEP_PART * lot
         } else {
-            (Duration::ZERO, Duration::ZERO)
+            HIGH_STEP_PART + (1.0 - HIGH_STEP_PART) * lot
         };
+        since + STEP.min(self.config.terms.pace().every).mul_f64(part)
+    }
+
+    fn wait_for_room(&self, now: BootTime, high: Room, other: Room) -> Step {
+        let others_wait = Severity::ALL[1..].iter().any(|severity| self.backlog.is_ready(*severity));
         let at = |room| match room {
             Room::Now => Some(now),
             Room::At(free) => Some(self.boot_at(free)),
             Room::AfterAnEntry => None,
         };
-        let high = self.backlog.is_ready(Severity::High).then(|| at(high).map(|free| free + high_step)).flatten();
-        let other = others_wait.then(|| at(other).map(|free| free.max(self.paced_until) + other_step)).flatten();
+        let high = self.backlog.is_ready(Severity::High).then(|| at(high)).flatten();
+        let other = others_wait.then(|| at(other).map(|free| free.max(self.paced_until))).flatten();
         high.into_iter().chain(other).min().map_or(Step::Idle, Step::Wait)
     }
 

@@ -172,6 +172,8 @@ pub struct Account<J, T> {
     access: Access,
     /// Claims appended whose ruling is not known yet.
     claims: BTreeMap<EntryId, Claimed>,
+    /// Since when there is room for a claim, and this instance's lot, which says how soon it takes it.
+    room: Option<(BootTime, f64)>,
     /// Claims that were refused since the last grant, and until when nothing is claimed because of that.
     refused_in_a_row: u32,
     refused_until: BootTime,
@@ -221,6 +223,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             breaker: Breaker::default(),
             access: Access::default(),
             claims: BTreeMap::new(),
+            room: None,
             refused_in_a_row: 0,
             refused_until: BootTime::default(),
             held: VecDeque::new(),
