@@ -1,8 +1,8 @@
 //! Several instances, and one after the other, that share a journal in Kafka: one budget, one question once, and no call
 //! where there is any doubt.
 //!
-//! The limits are the issue's, `20 per 1s` and `60 per 10s`, which the simulated service enforces and counts for itself.
-//! That is at most 5.5 calls a second, so a run of 3,000 alerts takes eight minutes: CI runs fewer, and `ALERT_IPS_FULL=1`
+//! The limits are narrow, `20 per 1s` and `60 per 10s`, so that they are reached in seconds; the simulated service enforces
+//! them and counts for itself. That is at most 5.5 calls a second, so a run of 3,000 alerts takes eight minutes: CI runs fewer, and `ALERT_IPS_FULL=1`
 //! all of them. `ALERT_IPS_SEED` repeats a run's disturbances.
 
 mod chaos;
