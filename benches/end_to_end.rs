@@ -122,7 +122,10 @@ fn percentiles(mut milliseconds: Vec<i128>) -> String {
 }
 
 fn config(topics: &Topics, simulator: &Simulator) -> Config {
-    Config::new(topics, &simulator.origin).journal_in_memory().limits(&[WIDE]).set("accounts.contoso.max_in_flight", IN_FLIGHT)
+    Config::new(topics, &simulator.origin)
+        .journal_in_memory()
+        .limits(&[WIDE])
+        .set("accounts.contoso.max_in_flight", IN_FLIGHT)
 }
 
 fn milliseconds(records: &[Record]) -> Vec<i64> {

@@ -73,7 +73,8 @@ fn the_claims_of_version_1_are_ruled_on_as_it_ruled() {
     assert!(granted > 50 && rulings.values().any(|ruling| matches!(ruling, Ruling::Refused(_))), "{granted} granted");
     let mut kinds = String::new();
     for reached in Reached::ALL {
-        write!(kinds, "{} {}, ", answered.values().filter(|found| **found == reached).count(), reached.as_str()).unwrap();
+        write!(kinds, "{} {}, ", answered.values().filter(|found| **found == reached).count(), reached.as_str())
+            .unwrap();
     }
     assert!(answered.values().any(|reached| *reached == Reached::Unknown), "{kinds}");
 }
@@ -85,7 +86,8 @@ fn a_replay_from_a_checkpoint_of_version_1_reaches_the_same_rulings() {
     let mut checkpoints = 0;
     for (.., entry) in &entries {
         let Body::Checkpoint(checkpoint) = &entry.body else { continue };
-        let after: Vec<_> = entries.iter().filter(|(offset, ..)| *offset > checkpoint.offset.unwrap()).cloned().collect();
+        let after: Vec<_> =
+            entries.iter().filter(|(offset, ..)| *offset > checkpoint.offset.unwrap()).cloned().collect();
         let replayed = rule(&mut Budget::from(&**checkpoint), &after);
         for claim in claims(&after) {
             assert_eq!(replayed[&claim], all[&claim], "claim {claim} after the checkpoint {}", entry.id);

@@ -93,11 +93,11 @@ impl Defect {
                 plan.instances = 8;
                 plan.load = Load::of_highs();
                 plan.network.way = Latency::Fixed(Duration::from_millis(50));
-                if self == Self::ClaimWithoutExpiry {
-                    // Most claims are granted, and their instance does not know it yet.
-                    plan.behind = Some(Latency::Fixed(Duration::from_secs(10)));
+                let when_granted = self == Self::ClaimWithoutExpiry;
+                if when_granted {
+                    plan.log.fetch = Latency::Fixed(Duration::from_secs(4));
                 }
-                plan.stop_one_after_another(&mut random);
+                plan.stop_one_after_another(&mut random, when_granted);
             }
             Self::FreezeNotJournalled => {
                 let when = Duration::from_secs(random.random_range(600..3_000));

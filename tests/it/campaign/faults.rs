@@ -25,6 +25,8 @@ pub(super) enum Event {
     Kill { who: usize, down: Duration },
     /// These are stopped, and continued together.
     Stop { who: Vec<usize>, lasts: Duration },
+    /// The instance is stopped as soon as a claim of it is granted, before it can know, until this time of the run.
+    StopWhenGranted { who: usize, until: Duration },
     /// These can't reach the broker.
     Cut { who: Vec<usize>, lasts: Duration },
     /// The service asks for a pause.
@@ -103,15 +105,21 @@ impl Plan {
 
     /// All but the last are stopped one after another, each when the calls of the one before are given up, and continued
     /// together.
-    pub(super) fn stop_one_after_another(&mut self, random: &mut SmallRng) {
+    pub(super) fn stop_one_after_another(&mut self, random: &mut SmallRng, when_granted: bool) {
         let others = self.instances as u64 - 1;
         let mut when = Duration::from_secs(random.random_range(30..60));
         while when < CALM && others > 0 {
-            let end = when + Duration::from_secs(50 * others + random.random_range(0..20));
+            // Their calls were given up, and have left every window of a minute.
+            let end = when + Duration::from_secs(50 * others + 70 + random.random_range(0..20));
             for who in 0..others {
                 let begins = when + Duration::from_secs(50 * who + random.random_range(0..5));
                 let who = usize::try_from(who).unwrap();
-                self.events.push((begins, Event::Stop { who: vec![who], lasts: end - begins }));
+                let event = if when_granted {
+                    Event::StopWhenGranted { who, until: end }
+                } else {
+                    Event::Stop { who: vec![who], lasts: end - begins }
+                };
+                self.events.push((begins, event));
             }
             when = end + Duration::from_secs(random.random_range(60..300));
         }
@@ -187,7 +195,8 @@ impl Draw {
 
     fn stops(&mut self, plan: &mut Plan) {
         if self.0.random_bool(0.1) {
-            plan.stop_one_after_another(&mut self.0);
+            let when_granted = self.0.random();
+            plan.stop_one_after_another(&mut self.0, when_granted);
         }
         if !self.has() {
             return;

@@ -60,7 +60,7 @@ type Life = (AccountHandle, JoinHandle<()>, watch::Sender<Phase>);
 fn start(world: &World, who: usize, gate: &Gate, clock: &Clock, seed: u64) -> Life {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut config = defaults(&Settings::new(seed));
-    config.instance = format!("host-{who}").into();
+    config.instance = name(who).into();
     world.defect.configure(&mut config);
     let begin = journal::start(config.reuse_for);
     let partition = world.partition(who);
@@ -99,6 +99,11 @@ fn start(world: &World, who: usize, gate: &Gate, clock: &Clock, seed: u64) -> Li
     let (task, account) = Account::new(config, clock.clone(), journal, transport, reporting, random.random());
     let (phase, phases) = watch::channel(Phase::Running);
     (account, tokio::spawn(gate.clone().hold(task.run(phases))), phase)
+}
+
+/// What it calls itself.
+pub(super) fn name(who: usize) -> String {
+    format!("host-{who}")
 }
 
 /// How soon after each other the instances start.

@@ -378,9 +378,11 @@ mod tests {
     }
 
     impl Opened {
-        async fn over(messages: &[&str], faults: LogFaults) -> Self {
+        fn over(messages: &[&str], faults: LogFaults) -> Self {
             let (partition, reachable) = (Partition::new(&[]), Signal::new(true));
-            messages.iter().for_each(|message| drop(partition.land(message.as_bytes().into())));
+            for message in messages {
+                partition.land(message.as_bytes().into());
+            }
             let link = Link {
                 partition: partition.clone(),
                 gate: Gate::default(),
@@ -415,7 +417,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_there_is_read_and_what_is_appended_comes_back() {
-        let mut opened = Opened::over(&["a", "b"], LogFaults::default()).await;
+        let mut opened = Opened::over(&["a", "b"], LogFaults::default());
         assert!(!opened.log.append(b"early").unwrap_err().may_appear, "the partition was not reached yet");
         let told = opened.told(Duration::from_secs(1)).await;
         assert_eq!(told, ["reading 0..2", "settings", "0 a", "1 b", "caught up 2"]);
@@ -430,7 +432,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lost_acknowledgement_looks_like_a_failure_and_a_copy_is_the_same_message() {
         let faults = LogFaults { acknowledgement_lost: 1.0, repeated: 1.0, ..LogFaults::default() };
-        let mut opened = Opened::over(&[], faults).await;
+        let mut opened = Opened::over(&[], faults);
         opened.told(Duration::from_secs(1)).await;
         opened.log.append(b"a").unwrap();
         assert_eq!(opened.told(Duration::from_mins(1)).await, ["0 a", "1 a", "failed, true"]);
@@ -438,7 +440,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_broker_that_is_gone_is_trouble_until_it_is_back() {
-        let mut opened = Opened::over(&["a"], LogFaults::default()).await;
+        let mut opened = Opened::over(&["a"], LogFaults::default());
         opened.told(Duration::from_secs(1)).await;
         opened.reachable.set(false);
         opened.partition.land(b"b".as_slice().into());

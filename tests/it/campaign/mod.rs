@@ -90,10 +90,9 @@ fn a_healthy_fleet_uses_what_it_may() {
 #[case::claims_that_do_not_say_what_they_ask(Defect::QuestionNotNamed, Wrong::AskedTwiceAtOnce)]
 fn a_planted_defect_is_caught(#[case] defect: Defect, #[case] as_what: Wrong) {
     let found = first_complaint(1..=SEEDS_FOR_A_DEFECT, |seed| {
-        let complaints = complaints(&play(defect.plan(seed), defect));
-        if !complaints.is_empty() {
-            println!("seed {seed}: {complaints:?}");
-        }
+        let record = play(defect.plan(seed), defect);
+        let complaints = complaints(&record);
+        println!("seed {seed}: {}, {complaints:?}", Figures::of(&record));
         complaints.into_iter().filter(|(wrong, _)| *wrong == as_what).collect()
     });
     assert!(found.is_some(), "{defect:?} was not caught in {SEEDS_FOR_A_DEFECT} runs");

@@ -9,8 +9,7 @@ use std::{
 
 use alert_ips::domain::{
     budget::{Budget, Ruling},
-    journal::{Body, read_message},
-    time::JournalTime,
+    journal::Body,
 };
 
 use super::{
@@ -90,10 +89,9 @@ fn not_granted(record: &Record) -> Option<String> {
         *calls.entry(&flight.alert).or_default() += 1;
     }
     let mut budget = Budget::default();
-    for Stored { at, bytes, .. } in &record.messages {
-        let at = JournalTime::from_origin(Duration::from_millis(u64::try_from(*at).unwrap()));
-        for entry in read_message(bytes).unwrap_or_default() {
-            match (budget.apply(at, &entry), &entry.body) {
+    for message in &record.messages {
+        for entry in message.entries() {
+            match (budget.apply(message.time(), &entry), &entry.body) {
                 (Ruling::Granted(_), Body::Claim(claim)) => {
                     if let Some(calls) = calls.get_mut(claim.alert.as_str()) {
                         *calls -= 1;
@@ -110,9 +108,7 @@ fn not_granted(record: &Record) -> Option<String> {
 
 /// Once a pause is written down, only what was granted before may still leave.
 fn called_in_a_pause(record: &Record) -> Option<String> {
-    let is_freeze = |message: &&Stored| {
-        read_message(&message.bytes).unwrap_or_default().iter().any(|entry| matches!(&entry.body, Body::Freeze(_)))
-    };
+    let is_freeze = |message: &&Stored| message.entries().iter().any(|entry| matches!(&entry.body, Body::Freeze(_)));
     record.pauses.iter().filter(|_| !record.plan.jumps()).find_map(|(begins, ends)| {
         let within = |when: &Duration| (*begins..*ends).contains(when);
         let written = record.messages.iter().filter(|message| within(&message.landed)).find(is_freeze);
@@ -161,7 +157,7 @@ impl Figures {
             hours: [first, record.flights.len() - first],
             worst: record.sim.windows().iter().map(|window| (window.limit.per.as_secs(), window.worst)).collect(),
             messages: record.messages.len(),
-            entries: record.messages.iter().map(|message| read_message(&message.bytes).unwrap_or_default().len()).sum(),
+            entries: record.messages.iter().map(|message| message.entries().len()).sum(),
             late: record.flights.iter().filter(|flight| flight.late).count(),
             answered: record.askers.iter().map(super::load::Asker::answered).sum(),
         }

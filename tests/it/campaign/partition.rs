@@ -5,7 +5,13 @@ use std::{
     time::Duration,
 };
 
-use alert_ips::kafka::journal::Start;
+use alert_ips::{
+    domain::{
+        journal::{Entry, read_message},
+        time::JournalTime,
+    },
+    kafka::journal::Start,
+};
 use tokio::time::Instant;
 
 use super::signal::Signal;
@@ -22,6 +28,17 @@ pub(super) struct Stored {
     /// The true time since the run began, which only the checks know.
     pub(super) landed: Duration,
     pub(super) bytes: Arc<[u8]>,
+}
+
+impl Stored {
+    /// What it says, if it is one of the journal's.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        read_message(&self.bytes).unwrap_or_default()
+    }
+
+    pub(super) fn time(&self) -> JournalTime {
+        JournalTime::from_origin(Duration::from_millis(u64::try_from(self.at).unwrap()))
+    }
 }
 
 /// A step of the broker's clock: when, and by how many milliseconds.

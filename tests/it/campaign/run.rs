@@ -7,6 +7,7 @@ use std::{
 
 use alert_ips::{
     clock::Clock,
+    domain::budget::{Budget, Ruling},
     sim::{Outage, Plan as Answers, Settings, Sim},
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -16,7 +17,7 @@ use super::{
     defects::Defect,
     faults::{CALM, Event, LASTS, Plan},
     gate::Gate,
-    instance::{live, stagger},
+    instance::{live, name, stagger},
     load::{Alerts, Asker},
     network::{Flight, Flights},
     partition::{Partition, Stored},
@@ -43,6 +44,8 @@ pub(super) struct World {
     cuts: Mutex<Vec<u32>>,
     reachable: Vec<Signal<bool>>,
     pauses: Mutex<Vec<(Duration, Duration)>>,
+    /// By instance: until when it is stopped, once a claim of it is granted.
+    traps: Mutex<Vec<Option<Duration>>>,
     over: Signal<bool>,
 }
 
@@ -78,6 +81,7 @@ impl World {
             cuts: Mutex::new(vec![0; plan.instances]),
             reachable: (0..plan.instances).map(|_| Signal::new(true)).collect(),
             pauses: Mutex::default(),
+            traps: Mutex::new(vec![None; plan.instances]),
             over: Signal::new(false),
             plan,
             defect,
@@ -106,6 +110,10 @@ impl World {
                 happening.happen(event);
             }
         });
+        let trapping = world.clone();
+        if world.plan.events.iter().any(|(_, event)| matches!(event, Event::StopWhenGranted { .. })) {
+            tokio::spawn(async move { trapping.spring_traps().await });
+        }
         // What is wrong already need not go on.
         while Instant::now() < world.ends() && world.sim.counts().violations == 0 {
             sleep(LOOK_EVERY).await;
@@ -155,11 +163,35 @@ impl World {
         self.reachable[who].clone()
     }
 
+    /// Rules as every reader will, at the moment a message is in the log, and stops who must not see it.
+    async fn spring_traps(&self) {
+        let (mut budget, mut next) = (Budget::default(), 0);
+        loop {
+            self.partitions[0].end().wait_for(|end| end > next).await;
+            for message in self.partitions[0].from(next) {
+                next += 1;
+                for entry in message.entries() {
+                    if let Ruling::Granted(_) = budget.apply(message.time(), &entry) {
+                        self.spring(&entry.instance);
+                    }
+                }
+            }
+        }
+    }
+
+    fn spring(&self, instance: &str) {
+        let Some(who) = (0..self.plan.instances).find(|who| name(*who) == instance) else { return };
+        if let Some(until) = self.traps.lock().unwrap()[who].take() {
+            self.gates.lock().unwrap()[who].stop_for(until.saturating_sub(self.elapsed()));
+        }
+    }
+
     fn happen(self: &Arc<Self>, event: Event) {
         let gate = |who: usize| self.gates.lock().unwrap()[who].clone();
         match event {
             Event::Kill { who, down } => gate(who).kill(down),
             Event::Stop { who, lasts } => who.into_iter().for_each(|who| gate(who).stop_for(lasts)),
+            Event::StopWhenGranted { who, until } => self.traps.lock().unwrap()[who] = Some(until),
             Event::Cut { who, lasts } => {
                 self.cut(&who, 1);
                 self.after(lasts, move |world| world.cut(&who, -1));

@@ -8,9 +8,7 @@ use std::{
 use alert_ips::sim::{Latency, Mix, Plan};
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
 
-use super::{
-    MAX_IN_FLIGHT, alerts_with_repeats, asked_in_vain, calls, config, ids, is_full_run, new_alerts, service,
-};
+use super::{MAX_IN_FLIGHT, alerts_with_repeats, asked_in_vain, calls, config, ids, is_full_run, new_alerts, service};
 use crate::harness::{Broker, Checker, Config, Daemon, Service, Topics, eventually};
 
 /// Answers of the kinds that are asked for again, beside those that are not.

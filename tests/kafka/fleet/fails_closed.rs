@@ -153,9 +153,7 @@ fn stopped_fleet_with_a_new_journal(kafka: &Broker, test: &str) -> (Service, Top
     let topics = topics_with_alerts(kafka, test);
     let config = config(&topics, &service);
     let mut daemon = Daemon::start(&config);
-    daemon.wait_for("settled records", LONG, |_| {
-        (calls(&service) >= 30 && topics.uncommitted() < 5_000).then_some(())
-    });
+    daemon.wait_for("settled records", LONG, |_| (calls(&service) >= 30 && topics.uncommitted() < 5_000).then_some(()));
     daemon.stop();
     topics.recreate_journal();
     (service, topics, config)

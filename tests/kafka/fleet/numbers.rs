@@ -81,8 +81,7 @@ fn an_hour_of_full_load() -> Vec<Vec<u8>> {
     let mut messages: Vec<_> = (0..3).map(|instance| writers.write(instance, Body::Terms(terms.clone())).0).collect();
     for call in 0..1_500 {
         let (instance, alert) = (call % 3, alert(call));
-        let claim =
-            Claim { alert: alert.clone(), severity: Severity::High, reserved: true, highs_wait: false };
+        let claim = Claim { alert: alert.clone(), severity: Severity::High, reserved: true, highs_wait: false };
         let (message, claim, ruling) = writers.write(instance, Body::Claim(claim));
         assert_eq!(ruling, Ruling::Granted(claim));
         messages.push(message);
@@ -124,7 +123,11 @@ fn numbers_of_a_saturated_fleet_beside_a_local_broker() {
     let entries: usize = counts.iter().sum();
     let (calls, messages_per_call) = (calls(&service), messages.len() as f64 / calls(&service) as f64);
     let entries_per_call = entries as f64 / calls as f64;
-    let high = messages.iter().flat_map(|message| message.entries("claim")).filter(|claim| claim["severity"] == "high").count();
+    let high = messages
+        .iter()
+        .flat_map(|message| message.entries("claim"))
+        .filter(|claim| claim["severity"] == "high")
+        .count();
     println!("{high} of the claims are for High alerts");
     println!("{calls} calls by three instances ({told:?}), {} messages, {messages_per_call:.2} a call", messages.len());
     println!("{entries} entries, {entries_per_call:.2} a call: {}", describe(kinds, counts));
@@ -134,7 +137,9 @@ fn numbers_of_a_saturated_fleet_beside_a_local_broker() {
     let bytes_per_entry = bytes as f64 / (entries - counts[4]) as f64;
     let largest_checkpoint = messages.iter().filter(|message| message.entries("checkpoint").next().is_some());
     let largest_checkpoint = largest_checkpoint.map(|message| message.bytes.len()).max();
-    println!("{bytes_per_entry:.0} bytes an entry beside addresses and checkpoints; largest checkpoint {largest_checkpoint:?}");
+    println!(
+        "{bytes_per_entry:.0} bytes an entry beside addresses and checkpoints; largest checkpoint {largest_checkpoint:?}"
+    );
     let mut sum: Vec<(f64, f64)> = buckets[0].clone();
     for other in &buckets[1..] {
         sum.iter_mut().zip(other).for_each(|(sum, other)| sum.1 += other.1);
@@ -171,7 +176,11 @@ fn numbers_of_a_replay_of_an_hour_of_full_load() {
     });
     let took: Vec<_> = took.collect();
     for (line, took) in &took {
-        println!("{count} entries, {} KiB: read {:.2} s after the start of the process; {line}", bytes / 1024, took.as_secs_f64());
+        println!(
+            "{count} entries, {} KiB: read {:.2} s after the start of the process; {line}",
+            bytes / 1024,
+            took.as_secs_f64()
+        );
     }
     let fastest = took.iter().map(|(_, took)| *took).min().unwrap();
     assert!(fastest <= Duration::from_secs(5), "{fastest:?}");

@@ -104,8 +104,7 @@ fn a_freeze_seen_by_one_stops_all_and_its_end_is_told() {
     let service = service(|settings| settings.plan = Plan::new(7, Mix::ALL_FOUND));
     let topics = Topics::create(&kafka.bootstrap, "freeze");
     topics.seed_many(2_000, Duration::ZERO);
-    let mut daemons =
-        ["one", "two", "three"].map(|name| Daemon::start(&config(&topics, &service).instance(name)));
+    let mut daemons = ["one", "two", "three"].map(|name| Daemon::start(&config(&topics, &service).instance(name)));
     // Each instance has partitions and makes calls.
     for daemon in &mut daemons {
         daemon.wait_for("calls of every instance", LONG, |daemon| {

@@ -24,7 +24,8 @@ impl JournalMessage {
 
     /// How many bytes of it are addresses, with their quotes and commas.
     pub fn address_bytes(&self) -> usize {
-        let addresses = self.entries("answer").flat_map(|answer| answer["outcome"]["ips"].as_array().into_iter().flatten());
+        let addresses =
+            self.entries("answer").flat_map(|answer| answer["outcome"]["ips"].as_array().into_iter().flatten());
         addresses.map(|address| address.as_str().unwrap().len() + 3).sum()
     }
 }
