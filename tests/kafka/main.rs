@@ -5,6 +5,7 @@
 //! plain consumer and the simulated service's own list of calls, never the program's word.
 
 #![allow(
+    clippy::cast_precision_loss,
     clippy::disallowed_methods,
     clippy::expect_used,
     clippy::print_stderr,

@@ -17,7 +17,7 @@ const MIX: Mix = Mix { found: 840, empty: 90, late: 40, failing: 30, ..Mix::NOTH
 const SHORT_STOP: Duration = Duration::from_secs(5);
 
 /// Longer than a claim lives and a call takes: what was on its way before is given up by all.
-const LONG_STOP: Duration = Duration::from_secs(60);
+const LONG_STOP: Duration = Duration::from_mins(1);
 
 /// Instances, and what has been done to them.
 struct Fleet {

@@ -35,7 +35,7 @@ const MAX_IN_FLIGHT: usize = 8;
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Within this time all works again once the cause of a trouble has gone.
-const RECOVERY: Duration = Duration::from_secs(60);
+const RECOVERY: Duration = Duration::from_mins(1);
 
 fn service(change: impl FnOnce(&mut Settings)) -> Service {
     Service::start(&LIMITS, change)

@@ -112,7 +112,7 @@ fn numbers_of_a_saturated_fleet_beside_a_local_broker() {
             (daemon.metric("alert_ips_api_calls_total")? >= 5.0).then_some(())
         });
     }
-    thread::sleep(Duration::from_secs(60));
+    thread::sleep(Duration::from_mins(1));
     let buckets = daemons.each_ref().map(Daemon::claim_seconds);
     let told: Vec<_> = daemons.iter().map(|daemon| daemon.metric("alert_ips_api_calls_total").unwrap()).collect();
     daemons.into_iter().for_each(Daemon::stop);

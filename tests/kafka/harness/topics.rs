@@ -144,12 +144,11 @@ impl Topics {
             )
         };
         for (number, partition) in (0..count).zip((0..PARTITIONS).cycle()) {
-            let payload = match a_message {
-                1 => alert(number),
-                _ => {
-                    let alerts: Vec<_> = (0..a_message).map(|n| alert(number * a_message + n)).collect();
-                    format!("[{}]", alerts.join(","))
-                }
+            let payload = if a_message == 1 {
+                alert(number)
+            } else {
+                let alerts: Vec<_> = (0..a_message).map(|n| alert(number * a_message + n)).collect();
+                format!("[{}]", alerts.join(","))
             };
             let record = BaseRecord::<[u8], [u8]>::to(&self.input).partition(partition);
             send(&producer, record.payload(payload.as_bytes()));
