@@ -148,6 +148,12 @@ impl Backlog {
         }
     }
 
+    /// Whether a lookup waits for a time of its own: the end of its backoff, or its next re-ask.
+    pub fn waits_for_itself(&self, place: &Place) -> bool {
+        let is_it = |(parked, other): &(Parked, Place)| *parked != Parked::Elsewhere && other.ticket == place.ticket;
+        self.parked.values().any(is_it)
+    }
+
     /// Queues a lookup that waited for another instance's answer.
     pub fn release_elsewhere(&mut self, place: &Place) {
         let is_it = |(parked, other): &(Parked, Place)| *parked == Parked::Elsewhere && other.ticket == place.ticket;
@@ -185,9 +191,18 @@ impl Backlog {
     /// Takes out the first lookup of a severity that [`next`](Self::next) named.
     pub fn take(&mut self, severity: Severity) -> Option<Place> {
         let place = self.ready[severity as usize].pop_first()?;
+        self.count_grant(severity);
+        Some(place)
+    }
+
+    /// Another instance was granted a call, before those that wait here: the tenth for the others is one of all grants.
+    pub fn granted_elsewhere(&mut self, severity: Severity) {
+        self.count_grant(severity);
+    }
+
+    fn count_grant(&mut self, severity: Severity) {
         let others_wait = self.ready[1..].iter().any(|queue| !queue.is_empty());
         self.highs_in_a_row = if severity == Severity::High && others_wait { self.highs_in_a_row + 1 } else { 0 };
-        Some(place)
     }
 
     /// Whether a lookup of this severity is ready to go.

@@ -53,7 +53,9 @@ impl Terms {
     /// Terms under which no view of `views` is broken: of every period the fewest calls, the longest waits, the largest
     /// reserve. `None` without a view.
     pub fn strictest<'a>(views: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
-        views.into_iter().map(Self::without_share).reduce(|one, other| {
+        let views: Vec<_> = views.into_iter().map(Self::without_share).collect();
+        let kept_free = views.iter().map(|view| view.max_in_flight).max()?;
+        let mut strictest = views.into_iter().reduce(|one, other| {
             let mut limits = one.limits;
             for limit in other.limits {
                 match limits.iter_mut().find(|known| known.per == limit.per) {
@@ -70,7 +72,13 @@ impl Terms {
                 call_timeout: one.call_timeout.max(other.call_timeout),
                 skew: one.skew.max(other.skew),
             }
-        })
+        })?;
+        // As many slots stay free as calls may still be out that were made under the laxest of them.
+        let more = kept_free - strictest.max_in_flight;
+        for limit in &mut strictest.limits {
+            limit.calls = NonZeroU32::new(limit.calls.get().saturating_sub(more)).unwrap_or(NonZeroU32::MIN);
+        }
+        Some(strictest)
     }
 
     /// The same, with the share in the limits.
@@ -175,7 +183,8 @@ mod tests {
             ..Terms::example()
         };
         let both = Terms::strictest([&one, &other]).unwrap();
-        assert_eq!(both.limits, [limit("50 per 1m"), limit("900 per 1h")]);
+        // Four calls may be in flight, but eight of the other's may be out.
+        assert_eq!(both.limits, [limit("46 per 1m"), limit("896 per 1h")]);
         assert_eq!((both.share, both.reserve, both.max_in_flight), (1.0, 0.1, 4));
         assert_eq!(both.claim_ttl, Duration::from_secs(20));
     }

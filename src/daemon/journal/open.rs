@@ -1,5 +1,7 @@
 //! An account's journal, opened as the settings say.
 
+use std::time::Duration;
+
 use futures_util::FutureExt as _;
 
 use super::{KafkaJournal, WorkedBefore, start};
@@ -24,7 +26,10 @@ impl KafkaJournal<JournalLog> {
     ) -> Result<Self, OpenJournalError> {
         let config = kafka_config(settings);
         let place = LogPlace { topic: settings.topics.journal.to_string(), key: account.journal_key() };
-        let (start, demands) = (start(settings.reuse.reuse_for), journal_demands(settings, account));
+        let demands = journal_demands(settings, account);
+        // So far back that it is known how often an alert was asked about that the service did not know.
+        let reasks = settings.not_found.reask_after.iter().sum::<Duration>() + settings.http.total_timeout;
+        let start = start(settings.reuse.reuse_for.max(reasks));
         // A claim that takes longer to arrive would not count any more.
         let (log, events) = JournalLog::open(&config, &place, start, demands, CLAIM_TTL)?;
         Ok(Self::new(log, events, start, clock.clone(), worked_before(settings, config)))

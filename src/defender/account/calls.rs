@@ -192,10 +192,12 @@ impl<J: Journal, T: Transport> Account<J, T> {
     fn release_held(&mut self, now: BootTime) -> Option<BootTime> {
         while let Some((permit, id)) = self.held.pop_front() {
             let room = self.own_clock.room(now);
-            if room.is_some_and(|room| room <= now) {
+            // A pause that was asked for since holds for what was granted before it too.
+            let frozen = now < self.frozen_here;
+            if !frozen && room.is_some_and(|room| room <= now) {
                 self.own_clock.begin(permit.claim, now);
                 self.call(permit, id);
-            } else if permit.expires <= now || self.draining {
+            } else if frozen || permit.expires <= now || self.draining {
                 self.give_back(permit.claim, &id);
                 self.requeue(&id);
             } else {

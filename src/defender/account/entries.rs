@@ -13,6 +13,7 @@ use crate::{
     domain::{
         budget::{Budget, Checkpoint, Ruling},
         journal::{Answer, Body, Claim, Entry, EntryId, Freeze, Permit, Stamped},
+        reasks::Reasks,
         retry::Backoff,
         terms::Terms,
         time::{BootTime, JournalTime},
@@ -118,6 +119,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
 
     fn begin_replay(&mut self, budget: Budget) {
         self.budget = budget;
+        self.reasks = Reasks::new(self.config.max_answers);
         self.frozen_why = None;
         let carried = self.standing.carried.take();
         let overdue = std::mem::take(&mut self.standing.overdue);
@@ -191,6 +193,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             if granted {
                 if !self.standing.replaying {
                     self.own_clock.begin(id, self.clock.boot());
+                    self.backlog.granted_elsewhere(claim.severity);
                 }
                 self.asked_elsewhere(&claim.alert, at);
             }
@@ -254,6 +257,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 tracing::warn!(alert_id = %answer.alert, "an answer is too large for the journal: it is written down without its addresses, and not reused elsewhere");
                 self.append(Body::Answer(Answer { outcome: None, ..answer }));
             }
+            body @ Body::Freeze(_) if how == NotAppended::TooLarge => {
+                self.append(body);
+            }
             body @ Body::Freeze(_) => self.standing.overdue.push(body),
             Body::Checkpoint(known) if how == NotAppended::TooLarge => {
                 self.checkpoint_too_large(known.offset.is_none())
@@ -296,6 +302,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
         {
             // As of an offset: of all that is there.
             self.replay();
+            if !self.standing.is_usable() {
+                return;
+            }
             self.schedule_checkpoint(now);
             self.append(Body::Checkpoint(Box::new(self.budget.checkpoint(Some(self.standing.offset)))));
         }

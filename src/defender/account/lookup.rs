@@ -1,6 +1,7 @@
 //! Lookups: admitted, joined, and resolved.
 
 use jiff::Timestamp;
+use rand::RngExt as _;
 use tokio::sync::oneshot;
 use url::Url;
 
@@ -10,7 +11,7 @@ use crate::{
     domain::{
         alert::{Alert, AlertId},
         backlog::{Parked, Place},
-        journal::Answer,
+        journal::{Answer, Reached},
         outcome::{Outcome, Rejection},
         reasks::Asked,
         retry::Pages,
@@ -181,7 +182,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let until = at + self.config.terms.lapse_after();
         self.elsewhere.retain(|_, until| *until > at);
         self.elsewhere.insert(id.clone(), until);
-        self.wait_for(id, self.boot_at(until), Parked::Elsewhere);
+        // What waits for a time of its own goes on doing so; a claim that comes too early is refused.
+        if self.lookups.get(id).is_some_and(|lookup| !self.backlog.waits_for_itself(&lookup.place)) {
+            self.wait_for(id, self.boot_at(until), Parked::Elsewhere);
+        }
     }
 
     /// Another's question is over: its outcome is as good as one of our own, else it is asked again as it would be had this
@@ -199,6 +203,11 @@ impl<J: Journal, T: Transport> Account<J, T> {
         } else if let Some(asked) = self.reasks.of(&answer.alert).filter(|_| answer.status == Some(404)) {
             lookup.reasked = asked.times;
             self.wait_for(&answer.alert, self.reask_at(asked), Parked::Reask);
+        } else if matches!(answer.reached, Reached::Complete | Reached::Unknown) && answer.status != Some(200) {
+            // It failed, as it would have here: whoever asks next waits first, so that it does not hold up the others.
+            lookup.failures += 1;
+            let wait = self.config.backoff.wait(lookup.failures, self.random.random());
+            self.wait_for(&answer.alert, self.clock.boot() + wait, Parked::Retry);
         } else {
             self.backlog.release_elsewhere(&lookup.place);
         }

@@ -22,6 +22,7 @@ use alert_ips::{
     sim::{Latency, Mix, Plan},
 };
 use jiff::Timestamp;
+use rstest::rstest;
 
 use super::{calls, config, new_alerts, service};
 use crate::harness::{Broker, Config, Daemon, LONG, Service, Topics};
@@ -186,8 +187,13 @@ fn numbers_of_a_replay_of_an_hour_of_full_load() {
     assert!(fastest <= Duration::from_secs(5), "{fastest:?}");
 }
 
-#[test]
-fn numbers_of_memory_with_100_000_fresh_answers_and_50_000_waiting_alerts() {
+/// The goal is 96 MiB, and it is not reached: an answer costs 0.3 KiB, a waiting alert 1.2 KiB, and one in a message of its
+/// own 1.6 KiB, with the message's bytes. What is asserted is that it does not become more.
+#[rstest]
+#[case::ten_a_message(10, 120)]
+#[case::one_a_message(1, 144)]
+fn numbers_of_memory_with_100_000_fresh_answers_and_50_000_waiting_alerts(#[case] a_message: usize, #[case] most: u64) {
+    const WAITING: usize = 50_000;
     let Some(kafka) = Broker::shared() else { return };
     let limits = ["100 per 1m", "1500 per 1h"];
     let service = Service::start(&limits, |settings| settings.plan = Plan::new(7, Mix::ALL_FOUND));
@@ -203,7 +209,7 @@ fn numbers_of_memory_with_100_000_fresh_answers_and_50_000_waiting_alerts() {
     let config = Config::new(&topics, &service.origin)
         .limits(&limits)
         .set("reuse.max_answers", 100_000)
-        .set("input.max_open_records", 50_000);
+        .set("input.max_open_records", WAITING);
     let mut daemon = Daemon::start(&config);
     let begun = Instant::now();
     daemon.wait_for("the journal is read", LONG, |daemon| {
@@ -212,22 +218,21 @@ fn numbers_of_memory_with_100_000_fresh_answers_and_50_000_waiting_alerts() {
     println!("100,000 answers were read within {:.1} s", begun.elapsed().as_secs_f64());
     thread::sleep(Duration::from_secs(3));
     let without_alerts = daemon.resident_kib();
-    topics.seed_many(50_000, Duration::ZERO);
+    topics.seed_lists(WAITING / a_message, a_message, Duration::ZERO);
     let waiting = daemon.wait_for("50,000 alerts wait", LONG, |daemon| {
         daemon.metric("alert_ips_backlog").filter(|waiting| *waiting >= 49_000.0)
     });
     thread::sleep(Duration::from_secs(5));
     let (resident, peak) = (daemon.resident_kib(), daemon.peak_kib());
     println!(
-        "100,000 answers are known: {} MiB resident; and {waiting} alerts wait: {} MiB, {} MiB at the peak",
+        "100,000 answers are known: {} MiB resident; and {waiting} alerts wait, {a_message} a message: {} MiB, {} MiB at the peak",
         without_alerts / MEBIBYTE,
         resident / MEBIBYTE,
         peak / MEBIBYTE
     );
     daemon.stop();
     service.assert_no_violation();
-    // The aim is 96 MiB, and not reached yet: a waiting record takes 1.7 KiB.
-    assert!(resident <= 144 * MEBIBYTE, "{} MiB", resident / MEBIBYTE);
+    assert!(resident <= most * MEBIBYTE, "{} MiB", resident / MEBIBYTE);
 }
 
 fn describe(kinds: [&str; 5], counts: [usize; 5]) -> String {

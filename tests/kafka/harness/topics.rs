@@ -130,13 +130,26 @@ impl Topics {
     /// Writes `count` small alerts of low severity, each with an id of its own, with this pause after each; evenly to all
     /// partitions.
     pub fn seed_many(&self, count: usize, pause: Duration) {
+        self.seed_lists(count, 1, pause);
+    }
+
+    /// The same, with several alerts in each of `count` messages.
+    pub fn seed_lists(&self, count: usize, a_message: usize, pause: Duration) {
         let producer = self.producer();
         // Of now, so that none is expired.
         let ticks = 621_355_968_000_000_000 + Timestamp::now().as_nanosecond() / 100;
-        for (number, partition) in (0..count).zip((0..PARTITIONS).cycle()) {
-            let payload = format!(
+        let alert = |number: usize| {
+            format!(
                 r#"{{"id":"da{ticks}_-{number}","incidentId":1126093,"severity":"Low","status":"New","category":"Execution","title":"Suspicious PowerShell command line","machineId":"111e6dd8c833c8a052ea231ec1b19adaf497b625"}}"#,
-            );
+            )
+        };
+        for (number, partition) in (0..count).zip((0..PARTITIONS).cycle()) {
+            let payload = if a_message == 1 {
+                alert(number)
+            } else {
+                let alerts: Vec<_> = (0..a_message).map(|n| alert(number * a_message + n)).collect();
+                format!("[{}]", alerts.join(","))
+            };
             let record = BaseRecord::<[u8], [u8]>::to(&self.input).partition(partition);
             send(&producer, record.payload(payload.as_bytes()));
             if !pause.is_zero() {
