@@ -347,14 +347,14 @@ fn a_writer_that_declared_no_terms_is_granted_nothing() {
 #[test]
 fn a_stricter_limit_holds_until_no_call_made_under_it_holds_a_slot() {
     let mut budget = declared(&terms(&[limit(400, 60)]), Duration::from_secs(1));
-    budget.apply(at(Duration::from_secs(1)), &entry(1, 1, Body::Terms(terms(&[limit(40, 60)]))));
+    budget.apply(at(Duration::from_secs(1)), &entry(1, 1, Body::Terms(terms(&[limit(300, 60)]))));
     let calls = |budget: &Budget| budget.outlook(JournalTime::default()).windows().next().unwrap().0.calls.get();
-    assert_eq!(calls(&budget), 40);
+    assert_eq!(calls(&budget), 300);
     // A rolling restart: the second writer says the same as the first from now on, and its earlier word holds a while.
     budget.apply(at(Duration::from_secs(50)), &entry(1, 2, Body::Terms(terms(&[limit(400, 60)]))));
     for second in [51, 110, 157] {
         budget.apply(at(Duration::from_secs(second)), &entry(0, second, Body::Terms(terms(&[limit(400, 60)]))));
-        assert_eq!(calls(&budget), if second < 157 { 40 } else { 400 }, "at {second} s");
+        assert_eq!(calls(&budget), if second < 157 { 300 } else { 400 }, "at {second} s");
     }
 }
 

@@ -39,7 +39,7 @@ use self::{
 const SEEDS: u64 = 500;
 
 /// A defect that does not show in so many runs would not be found.
-const SEEDS_FOR_A_DEFECT: u64 = 10;
+const SEEDS_FOR_A_DEFECT: u64 = 60;
 
 #[test]
 fn no_window_is_over_and_work_goes_on_whatever_goes_wrong() {
