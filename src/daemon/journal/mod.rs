@@ -179,21 +179,20 @@ impl<L: Log> KafkaJournal<L> {
         tracing::warn!("{broken}");
         self.reading = Reading::Behind;
         match broken {
-            Break::Recreated(_) if self.was_usable => {
-                // What this instance knows is carried over, so the new log need not prove anything.
+            // What this instance knows is carried over, so the other log need not prove anything.
+            Break::Recreated(_) | Break::Moved(_) if self.was_usable => {
                 self.news.push_back(News::Replaced);
                 self.empty = Empty::Fine;
-                self.replay.restart(false);
-                self.log.read_from(LogStart::Beginning);
+                self.replay.restart(true);
+                self.log.read_from(self.start);
             }
-            Break::Recreated(_) | Break::Overrun(_) => {
+            Break::Recreated(_) | Break::Moved(_) | Break::Overrun(_) => {
                 self.empty = Empty::Unknown;
                 // What a checkpoint refers to may be gone while the checkpoint itself is still there.
                 let with_checkpoint = !self.replay.is_between();
                 self.replay.restart(with_checkpoint);
                 self.log.read_from(if with_checkpoint { self.start } else { LogStart::Beginning });
             }
-            Break::Moved(words) => self.reading = Reading::Stopped(words),
         }
     }
 
@@ -319,12 +318,16 @@ impl<L: Log> KafkaJournal<L> {
         self.empty = match worked_before {
             Ok(false) => Empty::Fine,
             Ok(true) => Empty::Unproven(
-                "the journal is empty although this group has worked before: it can't prove that nothing was called, so \
-                 all calls count as spent; who knows better may run `alert-ips journal init --assume-unspent`"
+                "the journal has no entries of this account, or has lost its beginning, although this group has worked \
+                 before: it can't prove that nothing was called, so all calls count as spent; who knows better may run \
+                 `alert-ips journal init --assume-unspent`"
                     .to_owned(),
             ),
             Err(words) => Empty::Unanswered(
-                format!("the journal is empty, and it is not known whether this group has worked before: {words}"),
+                format!(
+                    "the journal has no entries of this account, and it is not known whether this group has worked before: \
+                     {words}"
+                ),
                 self.clock.boot() + AGAIN_AFTER,
             ),
         };

@@ -27,6 +27,16 @@ enum Stage {
     Following,
 }
 
+/// With what a replay began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begun {
+    WithCheckpoint,
+    /// At the first message that there ever was.
+    WithTheLog,
+    /// At the oldest that is left.
+    InTheMiddle,
+}
+
 /// Follows a log from its checkpoint on.
 #[derive(Debug)]
 pub(super) struct Replay {
@@ -34,16 +44,21 @@ pub(super) struct Replay {
     clock: BrokerClock,
     /// Entries of this replay.
     entries: u64,
-    /// Whether the log shows all that was written within its retention: it begins with a checkpoint, or has lost messages to
-    /// their age.
-    proven: bool,
+    /// Where the budget comes from.
+    begun: Begun,
     /// Messages that are none of ours.
     malformed: u64,
 }
 
 impl Replay {
     pub(super) fn new() -> Self {
-        Self { stage: Stage::Searching, clock: BrokerClock::default(), entries: 0, proven: false, malformed: 0 }
+        Self {
+            stage: Stage::Searching,
+            clock: BrokerClock::default(),
+            entries: 0,
+            begun: Begun::WithTheLog,
+            malformed: 0,
+        }
     }
 
     pub(super) fn clock(&self) -> &BrokerClock {
@@ -54,9 +69,14 @@ impl Replay {
         self.entries
     }
 
-    /// Whether nothing was written, and nothing says that this is all there was to write.
+    /// Whether the log can't prove what was spent: nothing was ever written to it, or what is left of it says nothing of what
+    /// was before. Of a log without its beginning and without an entry all that was written has aged away.
     pub(super) fn is_unproven(&self) -> bool {
-        self.entries == 0 && !self.proven
+        match self.begun {
+            Begun::WithCheckpoint => false,
+            Begun::WithTheLog => self.entries == 0,
+            Begun::InTheMiddle => self.entries > 0,
+        }
     }
 
     /// Begins anew: with the newest checkpoint, or at the oldest message.
@@ -81,13 +101,17 @@ impl Replay {
                 self.stage = Stage::AtCheckpoint;
                 return None;
             }
-            Stage::From(checkpoint) => Budget::from(&*checkpoint),
+            Stage::From(checkpoint) => {
+                self.begun = Begun::WithCheckpoint;
+                Budget::from(&*checkpoint)
+            }
             _ => {
-                self.proven = from.first > 0;
+                self.begun = if from.first > 0 { Begun::InTheMiddle } else { Begun::WithTheLog };
                 Budget::default()
             }
         };
-        self.entries = 0;
+        // Its entries are as old as they are, whatever was read before.
+        (self.clock, self.entries) = (BrokerClock::default(), 0);
         Some(News::Replay(Box::new(budget)))
     }
 
@@ -123,7 +147,6 @@ impl Replay {
             self.stage = Stage::FromTheOldest;
             return Start::Beginning;
         };
-        self.proven = true;
         self.stage = Stage::From(checkpoint);
         Start::Offset(offset + 1)
     }

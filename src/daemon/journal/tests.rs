@@ -239,11 +239,40 @@ async fn what_is_handed_in_together_travels_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_log_in_its_place_is_told_what_the_account_knows() {
+async fn a_log_that_has_lost_its_end_is_read_again_with_the_times_of_its_entries() {
     let mut fixture = Fixture::usable().await;
-    fixture.tell(LogEvent::Broken(Break::Recreated("created anew".into())));
+    fixture.tell(LogEvent::Entry(message(1_000, entry(1, terms()))));
+    assert!(matches!(fixture.next().await[..], [News::Entry(_)]));
+    fixture.tell(LogEvent::Broken(Break::Recreated("has lost entries".into())));
+    fixture.read_all(&[0, 2, 0], &[message(1, entry(2, terms()))]);
+    match &fixture.next().await[..] {
+        [News::Replaced, News::Unusable(_), News::Replay(_), News::Entry(Stamped { at, .. }), News::Usable(_)] => {
+            assert_eq!(at.since_origin().as_secs(), 1, "not the time of what was read before");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_without_its_beginning_and_without_a_checkpoint_proves_nothing() {
+    let mut fixture = Fixture::new(Ok(true));
+    fixture.tell(LogEvent::Settings(Judgement::default()));
+    fixture.read_all(&[90, 92, 90], &[message(91, entry(2, terms()))]);
+    match &fixture.next().await[..] {
+        [News::Replay(_), News::Entry(_), News::Usable(footing)] => assert!(footing.unproven.is_some()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[rstest]
+#[case::created_anew(Break::Recreated("created anew".into()))]
+#[case::more_partitions(Break::Moved("moved".into()))]
+#[tokio::test(start_paused = true)]
+async fn another_log_in_its_place_is_told_what_the_account_knows(#[case] broken: Break) {
+    let mut fixture = Fixture::usable().await;
+    fixture.tell(LogEvent::Broken(broken));
     assert!(matches!(&fixture.next().await[..], [News::Replaced, News::Unusable(_)]));
-    assert_eq!(fixture.done.read_from(), ["beginning"]);
+    assert_eq!(fixture.done.read_from(), ["checkpoint"]);
     fixture.read_all(&[0, 0, 0], &[]);
     match &fixture.next().await[..] {
         [News::Replay(_), News::Usable(footing)] => assert_eq!(footing.unproven, None),

@@ -118,6 +118,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
 
     fn begin_replay(&mut self, budget: Budget) {
         self.budget = budget;
+        self.frozen_why = None;
         let carried = self.standing.carried.take();
         let overdue = std::mem::take(&mut self.standing.overdue);
         self.standing = Standing { carried, overdue, ..Standing::default() };
@@ -171,7 +172,12 @@ impl<J: Journal, T: Transport> Account<J, T> {
             Body::Claim(claim) => self.ruled(ruling, entry.id, claim, *at),
             Body::Answer(answer) => self.answer_seen(answer, ruling, entry.id, *at),
             Body::Freeze(freeze) => self.frozen_why = Some(freeze.why.clone()),
-            Body::Checkpoint(_) => {
+            Body::Checkpoint(checkpoint) => {
+                if checkpoint.offset.is_none() {
+                    let why =
+                        "the journal was created anew; waiting until all instances have written down what they know";
+                    self.frozen_why = Some(why.to_owned());
+                }
                 self.standing.since_checkpoint = 0;
                 self.schedule_checkpoint(*at);
             }
@@ -249,9 +255,21 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 self.append(Body::Answer(Answer { outcome: None, ..answer }));
             }
             body @ Body::Freeze(_) => self.standing.overdue.push(body),
+            Body::Checkpoint(known) if how == NotAppended::TooLarge => {
+                self.checkpoint_too_large(known.offset.is_none())
+            }
             Body::Checkpoint(known) if known.offset.is_none() => self.standing.carried = Some(known),
             // The slot of a call is held for as long as if no answer had come: that is safe. The others are written anew.
             Body::Answer(_) | Body::Terms(_) | Body::Checkpoint(_) => {}
+        }
+    }
+
+    fn checkpoint_too_large(&mut self, carried: bool) {
+        tracing::warn!("a checkpoint is too large for the journal; raise max.message.bytes of its topic");
+        if carried {
+            let why = "what was called before the journal was created anew is too large to be written into it, so all \
+                       calls count as spent";
+            self.append(Body::Freeze(Freeze { lasts: self.config.terms.memory(), why: why.to_owned() }));
         }
     }
 

@@ -60,7 +60,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             return Some(Pause { why: why.to_owned(), remaining: None, lasting: false });
         }
         let frozen = self.budget.outlook(self.journal.now()).frozen_until()?;
-        let why = self.frozen_why.clone().unwrap_or_default();
+        let why = self.frozen_words();
         Some(Pause { why, remaining: Some(frozen.saturating_since(self.journal.now())), lasting: false })
     }
 
@@ -82,13 +82,19 @@ impl<J: Journal, T: Transport> Account<J, T> {
             let last = self.breaker.last_failure().unwrap_or("no answer");
             Condition::Degraded(format!("the last calls to the API failed ({last}); they are made again"))
         } else if self.budget.outlook(self.journal.now()).frozen_until().is_some() {
-            Condition::Degraded(self.frozen_why.clone().unwrap_or_default())
+            Condition::Degraded(self.frozen_words())
         } else if self.access.lacks_role() {
             Condition::Degraded(token::lacks_role_words())
         } else {
             Condition::Ok
         };
         self.reporting.health.set(condition);
+    }
+
+    fn frozen_words(&self) -> String {
+        let why = self.frozen_why.as_deref();
+        why.unwrap_or("a pause that was written down before this instance started; `alert-ips journal` shows why")
+            .to_owned()
     }
 
     fn failing_words(&self) -> String {

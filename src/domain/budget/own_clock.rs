@@ -50,12 +50,11 @@ impl OwnClock {
     /// Goes by these terms from `now` on: those in force.
     pub fn agree(&mut self, terms: Option<&Terms>, now: BootTime) {
         self.advance(now);
-        if self.terms.as_ref() == terms {
-            return;
-        }
-        let limits = terms.iter().flat_map(|terms| terms.limits.iter().map(move |limit| (terms, limit)));
-        self.windows = limits.map(|(terms, limit)| Window::begun(*limit, terms, &self.windows, self.now)).collect();
-        self.terms = terms.cloned();
+        // While none are known, as in a log that was created anew, what was seen still counts.
+        let Some(terms) = terms.filter(|terms| self.terms.as_ref() != Some(terms)) else { return };
+        let begun = |limit| Window::begun(limit, terms, &self.windows, self.now);
+        self.windows = terms.limits.iter().copied().map(begun).collect();
+        self.terms = Some(terms.clone());
     }
 
     /// A call may be out from now on.

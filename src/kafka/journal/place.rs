@@ -109,7 +109,7 @@ fn recreated(topic: &str, seen: &str) -> Break {
 pub(super) fn moved(topic: &str, from: i32, to: i32, partitions: i32) -> Break {
     Break::Moved(format!(
         "the journal {topic} now has {partitions} partitions, so this account's entries belong into partition {to}, not \
-         {from}: other instances may count apart; stop all instances, and start them together"
+         {from}; every instance goes over to it; leave the number of partitions as it is"
     ))
 }
 

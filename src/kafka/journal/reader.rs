@@ -94,7 +94,10 @@ impl Reader {
             let goes_on = match interruption {
                 // A gap is bridged where it is met.
                 Restart | Gap(_) => true,
-                Broken(broken) => self.tell(LogEvent::Broken(broken)).is_ok() && self.restart_comes(),
+                Broken(broken) => {
+                    self.told = None;
+                    self.tell(LogEvent::Broken(broken)).is_ok() && self.restart_comes()
+                }
                 Stop => false,
             };
             if !goes_on {
@@ -185,7 +188,9 @@ impl Reader {
             }
             if idle >= LOOK_POLLS {
                 idle = 0;
-                self.prove(progress)?;
+                let ends = self.prove(progress)?;
+                // It may have become shorter since.
+                progress.goal = progress.goal.map(|_| ends.end);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Asks for the topic's settings and judges them: at the start, after every reconnect, and again and again while they are
-//! wrong or unknown.
+//! Asks for the topic's settings and judges them: at the start, after every reconnect, and again from
+//! time to time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,6 +17,9 @@ use crate::kafka::{
 /// How often wrong settings are looked at again.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
+/// And usable ones: they may become wrong.
+const LOOK_EVERY: Duration = Duration::from_mins(5);
+
 pub(super) async fn run(
     config: KafkaConfig,
     topic: String,
@@ -27,7 +30,7 @@ pub(super) async fn run(
     let mut told = None;
     loop {
         let judgement = ask(&config, &topic, demands).await;
-        let fine = judgement.as_ref().is_some_and(|judgement| *judgement == Judgement::default());
+        let usable = judgement.as_ref().is_some_and(Judgement::usable);
         if judgement.is_some() && judgement != told {
             told.clone_from(&judgement);
             let Some(judgement) = judgement else { continue };
@@ -35,12 +38,8 @@ pub(super) async fn run(
                 return;
             }
         }
-        if fine {
-            connected.notified().await;
-        } else {
-            // Too early is no harm.
-            let _ = tokio::time::timeout(AGAIN_AFTER, connected.notified()).await;
-        }
+        // Too early is no harm.
+        let _ = tokio::time::timeout(if usable { LOOK_EVERY } else { AGAIN_AFTER }, connected.notified()).await;
     }
 }
 

@@ -36,7 +36,7 @@ use self::{
 };
 
 /// Runs of `cargo test`, unless told otherwise.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 500;
 
 /// A defect that does not show in so many runs would not be found.
 const SEEDS_FOR_A_DEFECT: u64 = 10;
