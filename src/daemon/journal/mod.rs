@@ -166,7 +166,7 @@ impl<L: Log> KafkaJournal<L> {
             LogEvent::Appended { id, result } => self.appended(id, result),
             LogEvent::Trouble(words) => self.reading = Reading::Stopped(words),
             LogEvent::Working => self.reading = Reading::Behind,
-            LogEvent::Broken(broken) => self.broken(broken),
+            LogEvent::Broken(broken) => self.broken(&broken),
             LogEvent::Settings(judgement) => {
                 judgement.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 self.settings = Some(judgement);
@@ -175,7 +175,7 @@ impl<L: Log> KafkaJournal<L> {
         self.settle();
     }
 
-    fn broken(&mut self, broken: Break) {
+    fn broken(&mut self, broken: &Break) {
         tracing::warn!("{broken}");
         self.reading = Reading::Behind;
         match broken {

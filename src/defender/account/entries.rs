@@ -262,7 +262,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             }
             body @ Body::Freeze(_) => self.standing.overdue.push(body),
             Body::Checkpoint(known) if how == NotAppended::TooLarge => {
-                self.checkpoint_too_large(known.offset.is_none())
+                self.checkpoint_too_large(known.offset.is_none());
             }
             Body::Checkpoint(known) if known.offset.is_none() => self.standing.carried = Some(known),
             // The slot of a call is held for as long as if no answer had come: that is safe. The others are written anew.
