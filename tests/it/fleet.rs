@@ -22,8 +22,9 @@ use alert_ips::{
         time::JournalTime,
     },
     observe::{health::Health, metrics::Metrics},
-    sim::{Mix, Plan, Settings, Sim},
+    sim::{Answer, Mix, Plan, Settings, Sim},
 };
+use futures_util::FutureExt as _;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::{
     sync::{mpsc, watch},
@@ -133,9 +134,13 @@ struct Fleet {
 
 impl Fleet {
     fn of(instances: u64, seed: u64) -> Self {
+        Self::answered(instances, seed, Plan::new(seed, Mix::ALL_FOUND))
+    }
+
+    fn answered(instances: u64, seed: u64, plan: Plan) -> Self {
         let clock = Clock::following_tokio(START);
         let mut settings = Settings::new(seed);
-        settings.plan = Plan::new(seed, Mix::ALL_FOUND);
+        settings.plan = plan;
         let topic = Topic::default();
         let (mut accounts, mut phases, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
         let configs: Vec<_> = (0..instances).map(|_| defaults(&settings)).collect();
@@ -230,4 +235,41 @@ async fn a_freeze_seen_by_one_stops_all() {
         pending.await.unwrap().unwrap();
     }
     assert!(fleet.clock.boot() >= until);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_fails_on_two_instances_holds_up_nobody() {
+    let fleet = Fleet::answered(2, 3, Plan::new(3, Mix::ALL_FOUND).script("bad", vec![Answer::status(500)]));
+    sleep(Duration::from_secs(1)).await;
+    // The oldest and most severe, on both.
+    let _bad = [fleet.ask(0, "bad", Severity::High).await, fleet.ask(1, "bad", Severity::High).await];
+    let mut others = Vec::new();
+    for n in 0..10 {
+        others.push(fleet.ask(n % 2, &format!("other{n}"), Severity::High).await);
+    }
+    let asked = fleet.clock.boot();
+    for other in others {
+        other.await.unwrap().unwrap();
+    }
+    let took = fleet.clock.boot().saturating_since(asked);
+    assert!(took <= Duration::from_mins(1), "{took:?}");
+    sleep(Duration::from_mins(1)).await;
+    let calls = fleet.sim.counts().calls;
+    assert!(calls <= 10 + 30, "{calls} calls: the failing question is asked without its backoff");
+}
+
+#[tokio::test(start_paused = true)]
+async fn minor_alerts_of_one_instance_get_their_tenth_beside_the_others_high_ones() {
+    let fleet = Fleet::of(2, 9);
+    sleep(Duration::from_secs(1)).await;
+    let (mut high, mut low) = (Vec::new(), Vec::new());
+    for n in 0..2_000 {
+        high.push(fleet.ask(0, &format!("high{n}"), Severity::High).await);
+        low.push(fleet.ask(1, &format!("low{n}"), Severity::Low).await);
+    }
+    sleep(Duration::from_mins(30)).await;
+    fleet.assert_limits_kept();
+    let answered = low.into_iter().filter_map(|mut pending| (&mut pending).now_or_never()).count();
+    let calls = fleet.sim.counts().calls;
+    assert!(answered as u64 * 20 >= calls, "{answered} of {calls} calls");
 }
