@@ -20,6 +20,7 @@ use crate::{
             self, AppendFailed, AppendId, Break, JournalLog, Log as _, LogEntry, LogEvent, LogPlace, ReadingFrom, Start,
         },
     },
+    ops::escape,
 };
 
 /// How long a trouble may last while the period is read.
@@ -237,7 +238,8 @@ impl History {
 impl Unreadable {
     pub(super) fn note(&mut self, offset: i64, error: &InvalidMessage) {
         self.count += 1;
-        self.first.get_or_insert_with(|| (offset, error.to_string()));
+        // It may quote what others wrote.
+        self.first.get_or_insert_with(|| (offset, escape::line(&error.to_string())));
         if let InvalidMessage::Newer(version) = error {
             self.newest_version = self.newest_version.max(Some(*version));
         }
