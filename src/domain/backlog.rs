@@ -195,12 +195,8 @@ impl Backlog {
         Some(place)
     }
 
-    /// Another instance was granted a call, before those that wait here: the tenth for the others is one of all grants.
-    pub fn granted_elsewhere(&mut self, severity: Severity) {
-        self.count_grant(severity);
-    }
-
-    fn count_grant(&mut self, severity: Severity) {
+    /// A call was granted, here or to another instance: the tenth for the others is one of all grants.
+    pub fn count_grant(&mut self, severity: Severity) {
         let others_wait = self.ready[1..].iter().any(|queue| !queue.is_empty());
         self.highs_in_a_row = if severity == Severity::High && others_wait { self.highs_in_a_row + 1 } else { 0 };
     }

@@ -70,17 +70,8 @@ impl Journal {
 fn minute() -> Journal {
     use Reached::{Complete, Never, Unknown, Unused};
     let mut journal = Journal::new(Audit::from_the_beginning(at(0)));
-    let terms = || Terms {
-        limits: ["100 per 1m", "1500 per 1h"].map(|text| text.parse().unwrap()).into(),
-        share: 1.0,
-        reserve: 0.01,
-        max_in_flight: 8,
-        claim_ttl: Duration::from_secs(10),
-        call_timeout: Duration::from_secs(30),
-        skew: Duration::ZERO,
-    };
-    journal.write(0, 1, Body::Terms(terms()));
-    journal.write(10, 2, Body::Terms(Terms { share: 0.5, ..terms() }));
+    journal.write(0, 1, Body::Terms(Terms::example()));
+    journal.write(10, 2, Body::Terms(Terms { share: 0.5, ..Terms::example() }));
     let first = journal.claim(1_000, 1, "da637551227677560813_-961444813", Severity::High);
     journal.answer(1_412, &first, Complete, 200, Some(Status::Found));
     let early = journal.claim(2_000, 2, "da2_2", Severity::Low);

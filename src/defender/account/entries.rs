@@ -72,13 +72,16 @@ impl Default for Standing {
 impl Standing {
     /// Why no calls may be claimed, if that is so.
     pub(super) fn trouble(&self, now: JournalTime) -> Option<&str> {
-        let doubt = self.doubt.as_ref().filter(|(until, _)| *until > now).map(|(_, why)| why.as_str());
-        self.unusable.as_deref().or(doubt)
+        self.unusable.as_deref().or(self.doubted(now).map(|(_, why)| why.as_str()))
     }
 
     /// Until when the budget is in doubt.
     pub(super) fn doubted_until(&self, now: JournalTime) -> Option<JournalTime> {
-        self.doubt.as_ref().map(|(until, _)| *until).filter(|until| *until > now)
+        self.doubted(now).map(|(until, _)| *until)
+    }
+
+    fn doubted(&self, now: JournalTime) -> Option<&(JournalTime, String)> {
+        self.doubt.as_ref().filter(|(until, _)| *until > now)
     }
 
     pub(super) fn is_usable(&self) -> bool {
@@ -106,8 +109,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             News::Doubtful => self.declare_terms(),
             News::Unreadable(at, why) => self.doubt(at, why),
             News::Replaced => {
-                let known = self.standing.carried.take().unwrap_or_else(|| Box::new(self.budget.checkpoint(None)));
-                self.standing.carried = Some(known);
+                self.standing.carried.get_or_insert_with(|| Box::new(self.budget.checkpoint(None)));
             }
             News::NotAppended(entries, how) => {
                 for entry in entries {
@@ -193,7 +195,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             if granted {
                 if !self.standing.replaying {
                     self.own_clock.begin(id, self.clock.boot());
-                    self.backlog.granted_elsewhere(claim.severity);
+                    self.backlog.count_grant(claim.severity);
                 }
                 self.asked_elsewhere(&claim.alert, at);
             }
