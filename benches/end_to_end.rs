@@ -40,6 +40,9 @@ const WIDE: &str = "1000000 per 1s";
 
 const IN_FLIGHT: usize = 64;
 
+/// Storms with each kind of journal.
+const STORMS: usize = 3;
+
 /// The quiet phase: so many alerts, with this pause after each.
 const QUIET_ALERTS: usize = 600;
 const PAUSE: Duration = Duration::from_millis(50);
@@ -49,16 +52,42 @@ fn main() {
     let kafka = Broker::required();
     let simulator = Simulator::start();
     println!("{alerts} alerts, {IN_FLIGHT} calls in flight; simulated service, Kafka and daemon on one machine");
-    storm(kafka, &simulator, alerts);
+    // In turn, so that what changes on the machine meanwhile changes both.
+    let ratios: Vec<_> = (0..STORMS)
+        .map(|_| {
+            let [memory, journal] = Journal::ALL.map(|journal| storm(kafka, &simulator, alerts, journal));
+            println!("the journal in Kafka      {:9.0} % of the throughput with the journal in memory\n", journal / memory * 1e2);
+            journal / memory
+        })
+        .collect();
+    let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = ratios.iter().copied().fold(0.0, f64::max);
+    println!("of {STORMS} storms each, the journal in Kafka has {:.0} to {:.0} % of the throughput", least * 1e2, most * 1e2);
     quiet(kafka, &simulator);
 }
 
-/// Everything waits when the daemon starts.
-fn storm(kafka: &Broker, simulator: &Simulator, alerts: usize) {
+#[derive(Clone, Copy)]
+enum Journal {
+    InMemory,
+    InKafka,
+}
+
+impl Journal {
+    const ALL: [Self; 2] = [Self::InMemory, Self::InKafka];
+}
+
+/// Everything waits when the daemon starts. Returns the alerts decided a second.
+fn storm(kafka: &Broker, simulator: &Simulator, alerts: usize, journal: Journal) -> f64 {
     let topics = Topics::create(&kafka.bootstrap, "bench-storm");
     topics.seed_many(alerts, Duration::ZERO);
     let started = Timestamp::now();
-    let mut daemon = Daemon::start(&config(&topics, simulator));
+    let config = config(&topics, simulator);
+    let (config, words) = match journal {
+        Journal::InMemory => (config.journal_in_memory(), "the journal in memory"),
+        Journal::InKafka => (config, "the journal in Kafka"),
+    };
+    println!("a storm, {words}");
+    let mut daemon = Daemon::start(&config);
     daemon.wait_for("everything is committed", Duration::from_mins(30), |_| {
         thread::sleep(Duration::from_millis(200));
         (topics.uncommitted() == 0).then_some(())
@@ -73,6 +102,7 @@ fn storm(kafka: &Broker, simulator: &Simulator, alerts: usize) {
     println!("throughput                {:9.0} alerts/s", count / seconds);
     println!("processor time            {:9.3} s per 1,000 alerts, the daemon's own", processor / count * 1e3);
     println!("peak memory               {:9.1} MiB", mebibytes(peak));
+    count / seconds
 }
 
 /// 20 alerts a second, one at a time. Beside the daemon a bare relay copies each record as it is from the same topic to
@@ -80,7 +110,7 @@ fn storm(kafka: &Broker, simulator: &Simulator, alerts: usize) {
 fn quiet(kafka: &Broker, simulator: &Simulator) {
     let topics = Topics::create(&kafka.bootstrap, "bench-quiet");
     let relayed = Topics::create(&kafka.bootstrap, "bench-relay");
-    let mut daemon = Daemon::start(&config(&topics, simulator));
+    let mut daemon = Daemon::start(&config(&topics, simulator).journal_in_memory());
     daemon.wait_until_ready();
     thread::sleep(Duration::from_secs(5));
     println!("idle memory               {:9.1} MiB", mebibytes(daemon.resident_kib()));
@@ -123,7 +153,6 @@ fn percentiles(mut milliseconds: Vec<i128>) -> String {
 
 fn config(topics: &Topics, simulator: &Simulator) -> Config {
     Config::new(topics, &simulator.origin)
-        .journal_in_memory()
         .limits(&[WIDE])
         .set("accounts.contoso.max_in_flight", IN_FLIGHT)
 }

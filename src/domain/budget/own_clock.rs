@@ -75,13 +75,15 @@ impl OwnClock {
         }
     }
 
-    /// When one more call fits into every window: now, or later. `None`: not before some are answered.
+    /// When one more call fits into every window: at `now`, or later. `None`: not before some are answered.
+    ///
+    /// `now` may be a moment behind what was told since: room that there is then is room now.
     pub fn room(&mut self, now: BootTime) -> Option<BootTime> {
         self.advance(now);
         let open = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
         let free = self.windows.iter().map(|window| window.next_free(open, true));
         let free = free.collect::<Option<Vec<_>>>()?.into_iter().max().unwrap_or_default();
-        Some(BootTime::from_origin(free.max(self.now).since_origin()))
+        Some(if free <= self.now { now } else { BootTime::from_origin(free.since_origin()) })
     }
 
     fn advance(&mut self, now: BootTime) {
@@ -163,6 +165,13 @@ mod tests {
     #[test]
     fn what_never_reached_the_service_takes_no_room() {
         let mut own = with_all_slots_taken(Reached::Never);
+        assert_eq!(own.room(second(21)), Some(second(21)));
+    }
+
+    #[test]
+    fn room_that_there_is_is_room_now_also_when_a_call_has_begun_since_the_clock_was_read() {
+        let mut own = with_all_slots_taken(Reached::Never);
+        own.begin(claim(7), second(22));
         assert_eq!(own.room(second(21)), Some(second(21)));
     }
 
