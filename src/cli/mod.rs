@@ -6,6 +6,7 @@ mod demo;
 mod journal;
 mod lookup;
 mod print;
+mod reload;
 mod run;
 mod signals;
 mod simulate;

@@ -1,8 +1,13 @@
 //! `alert-ips run`: the daemon, from its first log line to its exit code.
 
-use super::{Configured, Exit, block_on, log, print::Printer, signals::StopSignals};
+use super::{
+    Configured, Exit, block_on, log,
+    print::Printer,
+    reload::InForce,
+    signals::{ReloadSignal, StopSignals},
+};
 use crate::{
-    config::{JournalKind, Settings},
+    config::{JournalKind, Loaded},
     daemon::Daemon,
     dispatcher::Unfinished,
     ops::systemd::ServiceManager,
@@ -20,12 +25,13 @@ pub(super) fn run(configured: &Configured, printer: &mut Printer) -> Exit {
     for warning in &loaded.warnings {
         tracing::warn!(%warning, "the configuration may surprise");
     }
-    block_on(daemon(&loaded.settings))
+    block_on(daemon(configured, &loaded))
 }
 
-async fn daemon(settings: &Settings) -> Exit {
+async fn daemon(configured: &Configured, loaded: &Loaded) -> Exit {
+    let settings = &loaded.settings;
     // Before anything else: a signal during the start must not kill what was begun.
-    let mut signals = match StopSignals::new() {
+    let (mut signals, mut reloads) = match StopSignals::new().and_then(|stop| Ok((stop, ReloadSignal::new()?))) {
         Ok(signals) => signals,
         Err(error) => {
             tracing::error!(%error, "signals can't be received");
@@ -55,11 +61,18 @@ async fn daemon(settings: &Settings) -> Exit {
     if let Some(systemd) = ServiceManager::from_environment() {
         tokio::spawn(systemd.keep_informed(daemon.watches().clone(), daemon.health().clone()));
     }
-    tokio::select! {
-        signal = signals.next() => tracing::info!(signal, "asked to stop; draining, at most 30 s; a second signal stops at once"),
-        owner = daemon.failed() => {
-            tracing::error!(owner, "a part ended by itself, which is a defect; what was not committed is redone at the next start");
-            return Exit::Internal;
+    let mut in_force = InForce::new(loaded);
+    loop {
+        tokio::select! {
+            () = reloads.next() => in_force.reload(configured, &daemon),
+            signal = signals.next() => {
+                tracing::info!(signal, "asked to stop; draining, at most 30 s; a second signal stops at once");
+                break;
+            }
+            owner = daemon.failed() => {
+                tracing::error!(owner, "a part ended by itself, which is a defect; what was not committed is redone at the next start");
+                return Exit::Internal;
+            }
         }
     }
     tokio::select! {

@@ -1,4 +1,4 @@
-//! The two signals that ask to stop.
+//! The two signals that ask to stop, and the one that asks to read the configuration again.
 
 use std::io;
 
@@ -21,5 +21,19 @@ impl StopSignals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+/// SIGHUP. From its creation on it does not end the process.
+pub(super) struct ReloadSignal(Signal);
+
+impl ReloadSignal {
+    pub(super) fn new() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// The next of them.
+    pub(super) async fn next(&mut self) {
+        self.0.recv().await;
     }
 }

@@ -85,6 +85,8 @@ pub struct Daemon {
     metrics: Metrics,
     dispatcher: JoinHandle<Unfinished>,
     accounts: JoinSet<()>,
+    /// By name, with what the journal was opened for.
+    handles: Vec<(Arc<str>, AccountHandle, Demands)>,
     admin: Option<JoinHandle<()>>,
 }
 
@@ -130,10 +132,9 @@ impl Daemon {
             handles.iter().map(|(account, handle)| (account.name.clone(), handle.status())),
         );
 
+        let by_tenant = handles.iter().map(|(account, handle)| (account.tenant_id.to_string(), handle.clone()));
         let pipeline = Pipeline {
-            accounts: Accounts::new(
-                handles.into_iter().map(|(account, handle)| (account.tenant_id.to_string(), handle)),
-            ),
+            accounts: Accounts::new(by_tenant),
             format: OutputFormat::from(settings.output.format),
             max_age: settings.input.max_age,
             clock: clock.clone(),
@@ -158,7 +159,11 @@ impl Daemon {
         let served = Admin { health: health.clone(), metrics: metrics.clone(), watches: watches.clone() };
         let admin = listener.map(|(listener, address)| serve_admin(listener, address, served, &phase));
         phase.send_replace(Phase::Running);
-        Ok(Self { phase, watches, health, metrics, dispatcher, accounts, admin })
+        let handles = handles
+            .into_iter()
+            .map(|(account, handle)| (account.name.clone(), handle, journal_demands(settings, account)))
+            .collect();
+        Ok(Self { phase, watches, health, metrics, dispatcher, accounts, handles, admin })
     }
 
     /// Where the present state can be read.
@@ -172,6 +177,24 @@ impl Daemon {
 
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Lets the accounts hold themselves to other terms from now on. Says in words what has to wait for a restart.
+    pub fn hold_to(&self, settings: &Settings) -> Vec<String> {
+        let mut refused = Vec::new();
+        for account in &settings.accounts {
+            let Some((name, handle, opened_for)) = self.handles.iter().find(|(name, ..)| *name == account.name) else {
+                continue;
+            };
+            if journal_demands(settings, account).retention > opened_for.retention {
+                refused.push(format!(
+                    "accounts.{name}.limits: the journal must be kept for longer than was checked at the start, so they take effect at the next one"
+                ));
+            } else {
+                handle.hold_to(terms(settings, account));
+            }
+        }
+        refused
     }
 
     /// Ends only if an owner ends by itself, which is a defect. Says which.

@@ -19,6 +19,7 @@ use alert_ips::{
         alert::{Alert, AlertId, Severity},
         journal::{Entry, Stamped},
         phase::Phase,
+        terms::Terms,
         time::JournalTime,
     },
     observe::{health::Health, metrics::Metrics},
@@ -272,4 +273,23 @@ async fn minor_alerts_of_one_instance_get_their_tenth_beside_the_others_high_one
     let answered = low.into_iter().filter_map(|mut pending| (&mut pending).now_or_never()).count();
     let calls = fleet.sim.counts().calls;
     assert!(answered as u64 * 20 >= calls, "{answered} of {calls} calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn smaller_limits_of_one_instance_hold_for_all_from_when_it_declares_them() {
+    let fleet = Fleet::of(2, 1);
+    let mut pending = Vec::new();
+    for n in 0..1_200 {
+        pending.push(fleet.ask(n % 2, &format!("a{n}"), Severity::High).await);
+    }
+    sleep(Duration::from_mins(5)).await;
+    let limits = vec!["20 per 1m".parse().unwrap()];
+    fleet.accounts[0].hold_to(Terms { limits, ..defaults(&Settings::new(1)).terms });
+    // What is on its way is made, and what was granted leaves the windows.
+    sleep(Duration::from_mins(2)).await;
+    let before = fleet.sim.counts().calls;
+    sleep(Duration::from_mins(10)).await;
+    let calls = fleet.sim.counts().calls - before;
+    assert!((100..=200).contains(&calls), "{calls} calls in ten minutes, with 20 a minute");
+    fleet.assert_limits_kept();
 }

@@ -25,4 +25,5 @@ mod delivery;
 mod fleet;
 mod journal;
 mod outages;
+mod reload;
 mod starvation;

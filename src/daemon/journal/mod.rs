@@ -101,6 +101,8 @@ impl<L: Log> KafkaJournal<L> {
         clock: Clock,
         worked_before: WorkedBefore,
     ) -> Self {
+        // At once: the group's first member commits where it begins as soon as it has joined.
+        let asking = Some(worked_before());
         Self {
             log,
             events,
@@ -115,7 +117,7 @@ impl<L: Log> KafkaJournal<L> {
             unwritable: None,
             empty: Empty::Unknown,
             worked_before,
-            asking: None,
+            asking,
             told: None,
             was_usable: false,
         }
@@ -162,7 +164,7 @@ impl<L: Log> KafkaJournal<L> {
             // What this instance knows is carried over, so the other log need not prove anything.
             Break::Recreated(_) | Break::Moved(_) if self.was_usable => {
                 self.news.push_back(News::Replaced);
-                self.empty = Empty::Fine;
+                (self.empty, self.asking) = (Empty::Fine, None);
                 self.replay.restart(true);
                 self.log.read_from(self.start);
             }
@@ -239,7 +241,7 @@ impl<L: Log> KafkaJournal<L> {
                 self.was_usable = true;
                 // It is told once: what follows is in the journal.
                 let unproven = match std::mem::replace(&mut self.empty, Empty::Fine) {
-                    Empty::Unproven(why) => Some(why),
+                    Empty::Unproven(why) if self.replay.is_unproven() => Some(why),
                     _ => None,
                 };
                 News::Usable(Footing { unproven, ..footing })
@@ -261,14 +263,16 @@ impl<L: Log> KafkaJournal<L> {
             // After a gap, what was missed is read in a moment.
             return self.was_usable.then(|| Err("reading the journal".to_owned()));
         }
-        if self.replay.is_unproven() && self.empty == Empty::Unknown && self.asking.is_none() {
-            self.asking = Some((self.worked_before)());
-        }
-        if let Empty::Unanswered(words, _) = &self.empty {
-            return Some(Err(words.clone()));
-        }
-        if self.asking.is_some() {
-            return None;
+        if self.replay.is_unproven() {
+            if self.empty == Empty::Unknown && self.asking.is_none() {
+                self.asking = Some((self.worked_before)());
+            }
+            if let Empty::Unanswered(words, _) = &self.empty {
+                return Some(Err(words.clone()));
+            }
+            if self.asking.is_some() {
+                return None;
+            }
         }
         if let Some((words, _)) = &self.unwritable {
             return Some(Err(words.clone()));

@@ -174,6 +174,18 @@ async fn an_empty_journal_proves_only_what_its_group_tells(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_group_that_has_worked_before_needs_no_proof_where_there_are_entries() {
+    let mut fixture = Fixture::new(Ok(true));
+    fixture.read_all(&[0, 1, 0], &[message(0, entry(1, terms()))]);
+    fixture.tell(LogEvent::Settings(Judgement::default()));
+    let news = fixture.next().await;
+    assert!(
+        matches!(&news[..], [News::Replay(_), News::Entry(_), News::Usable(Footing { unproven: None, .. })]),
+        "{news:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn wrong_settings_are_told_until_they_are_mended() {
     let mut fixture = Fixture::new(Ok(false));
     fixture.read_all(&[0, 0, 0], &[]);

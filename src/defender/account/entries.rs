@@ -8,6 +8,7 @@ use super::{Account, calls::Claimed};
 use crate::{
     defender::{
         journal::{Footing, Journal, News, NotAppended},
+        pacer::Pacer,
         transport::Transport,
     },
     domain::{
@@ -278,6 +279,17 @@ impl<J: Journal, T: Transport> Account<J, T> {
             let why = "what was called before the journal was created anew is too large to be written into it, so all \
                        calls count as spent";
             self.append(Body::Freeze(Freeze { lasts: self.config.terms.memory(), why: why.to_owned() }));
+        }
+    }
+
+    /// Holds itself to what was asked for last.
+    pub(super) fn hold_to_other_terms(&mut self) {
+        let skew = self.config.terms.skew;
+        self.config.terms = Terms { skew, ..self.terms.borrow_and_update().clone() };
+        self.pacer = Pacer::new(&self.config.terms, self.clock.clone());
+        // While the journal can't be used they are told once it can.
+        if self.standing.is_usable() && !self.draining {
+            self.declare_terms();
         }
     }
 

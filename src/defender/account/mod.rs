@@ -113,6 +113,7 @@ struct Ask {
 pub struct AccountHandle {
     asks: mpsc::Sender<Ask>,
     status: watch::Receiver<AccountStatus>,
+    terms: watch::Sender<Terms>,
 }
 
 /// The account lets its lookups go: the daemon is stopping. Nothing was decided about the alert.
@@ -130,6 +131,12 @@ impl AccountHandle {
         let (reply, answer) = oneshot::channel();
         self.asks.send(Ask { alert: alert.into(), since, reply }).await.map_err(|_| LetGo)?;
         Ok(Pending(answer))
+    }
+
+    /// Lets the account hold itself to other terms from now on. The journal tells the other instances, and the stricter
+    /// hold until all agree.
+    pub fn hold_to(&self, terms: Terms) {
+        self.terms.send_replace(terms);
     }
 
     /// What the account publishes about itself.
@@ -155,6 +162,7 @@ pub struct Account<J, T> {
     status: watch::Sender<AccountStatus>,
     transport: Arc<T>,
     asks: mpsc::Receiver<Ask>,
+    terms: watch::Receiver<Terms>,
     journal: J,
     standing: Standing,
     budget: Budget,
@@ -210,6 +218,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let (ask, asks) = mpsc::channel(ASKS);
         let mut random = StdRng::seed_from_u64(seed);
         let (publish, status) = watch::channel(AccountStatus::default());
+        let (hold_to, terms) = watch::channel(config.terms.clone());
         let account = Self {
             standing: Standing::default(),
             budget: Budget::default(),
@@ -243,9 +252,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
             reporting,
             transport,
             asks,
+            terms,
             journal,
         };
-        (account, AccountHandle { asks: ask, status })
+        (account, AccountHandle { asks: ask, status, terms: hold_to })
     }
 
     /// Runs until the phase is draining (or nobody is left to ask) and the calls on the wire have finished.
@@ -280,6 +290,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
                     }
                 }
                 Some(signed_in) = self.access.signed_in() => self.signed_in(signed_in),
+                Ok(()) = self.terms.changed() => self.hold_to_other_terms(),
                 news = self.journal.next() => self.hear(news),
                 () = sleep_until(&self.clock, wake) => {}
                 received = self.asks.recv_many(&mut asks, ASKS_AT_ONCE), if admitting => {

@@ -57,6 +57,7 @@ impl Config {
             client_secret_file = "./client-secret"
             api_url = "{origin}"
             authority_url = "{origin}"
+            # more of the account
             [not_found]
             reask_after = ["1s", "1s", "2s"]
             [retry]
@@ -86,6 +87,12 @@ impl Config {
 
     pub fn limits(self, limits: &[&str]) -> Self {
         self.set("accounts.contoso.limits", limits.join(", "))
+    }
+
+    /// A line of the account's section: a value that a file can change, and no flag hides.
+    pub fn account_line(mut self, line: &str) -> Self {
+        self.file = self.file.replace("# more of the account", line);
+        self
     }
 
     /// One of librdkafka's own settings.
@@ -153,6 +160,14 @@ impl Daemon {
 
     pub fn terminate(&self) {
         kill_process(self.pid(), Signal::TERM).unwrap();
+    }
+
+    /// Lets it read its configuration again, once that is what `change` makes of it.
+    pub fn reload(&self, change: impl FnOnce(&str) -> String) {
+        let file = self.folder.path().join("alert-ips.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(file, change(&text)).unwrap();
+        kill_process(self.pid(), Signal::HUP).unwrap();
     }
 
     /// `kill -9`.

@@ -1,0 +1,42 @@
+//! SIGHUP: what of the configuration takes effect while the daemon runs.
+
+use alert_ips::sim::{Mix, Plan};
+
+use crate::harness::{Broker, Config, Daemon, LONG, Service, Topics};
+
+/// What the program holds itself to, as it tells its own watchers.
+fn limit(daemon: &Daemon) -> Option<f64> {
+    daemon.metric("alert_ips_limit_calls")
+}
+
+fn wait_for_log(daemon: &mut Daemon, words: &str) {
+    daemon.wait_for(&format!("the log says \"{words}\""), LONG, |daemon| daemon.log().contains(words).then_some(()));
+}
+
+#[test]
+fn changed_limits_hold_without_a_restart_and_mistakes_change_nothing() {
+    let Some(kafka) = Broker::shared() else { return };
+    let service = Service::start(&["60 per 10s"], |settings| settings.plan = Plan::new(7, Mix::ALL_FOUND));
+    let topics = Topics::create(&kafka.bootstrap, "reload");
+    let mut daemon = Daemon::start(&Config::new(&topics, &service.origin).account_line("limits = [\"60 per 10s\"]"));
+    daemon.wait_until_ready();
+    daemon.wait_for("the limit is told", LONG, |daemon| (limit(daemon) == Some(60.0)).then_some(()));
+
+    daemon.reload(|text| text.replace("60 per 10s", "60 for 10s"));
+    wait_for_log(&mut daemon, "the daemon goes on as before");
+    assert_eq!(limit(&daemon), Some(60.0));
+
+    daemon.reload(|text| text.replace("60 for 10s", "40 per 10s").replace("\"200ms\"", "\"300ms\""));
+    wait_for_log(&mut daemon, "these take effect at the next start");
+    wait_for_log(&mut daemon, "\"keys\":\"retry.first\"");
+    wait_for_log(&mut daemon, "accounts.contoso.limits");
+    daemon.wait_for("the smaller limit holds", LONG, |daemon| (limit(daemon) == Some(40.0)).then_some(()));
+    let declared = topics.journal_entries("terms");
+    assert!(declared >= 2, "{declared} terms in the journal");
+
+    daemon.reload(|text| text.replace("40 per 10s", "40 per 10h"));
+    wait_for_log(&mut daemon, "must be kept for longer");
+    assert_eq!(limit(&daemon), Some(40.0));
+    daemon.stop();
+    service.assert_no_violation();
+}
