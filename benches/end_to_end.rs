@@ -56,13 +56,20 @@ fn main() {
     let ratios: Vec<_> = (0..STORMS)
         .map(|_| {
             let [memory, journal] = Journal::ALL.map(|journal| storm(kafka, &simulator, alerts, journal));
-            println!("the journal in Kafka      {:9.0} % of the throughput with the journal in memory\n", journal / memory * 1e2);
+            println!(
+                "the journal in Kafka      {:9.0} % of the throughput with the journal in memory\n",
+                journal / memory * 1e2
+            );
             journal / memory
         })
         .collect();
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let most = ratios.iter().copied().fold(0.0, f64::max);
-    println!("of {STORMS} storms each, the journal in Kafka has {:.0} to {:.0} % of the throughput", least * 1e2, most * 1e2);
+    println!(
+        "of {STORMS} storms each, the journal in Kafka has {:.0} to {:.0} % of the throughput",
+        least * 1e2,
+        most * 1e2
+    );
     quiet(kafka, &simulator);
 }
 
@@ -152,9 +159,7 @@ fn percentiles(mut milliseconds: Vec<i128>) -> String {
 }
 
 fn config(topics: &Topics, simulator: &Simulator) -> Config {
-    Config::new(topics, &simulator.origin)
-        .limits(&[WIDE])
-        .set("accounts.contoso.max_in_flight", IN_FLIGHT)
+    Config::new(topics, &simulator.origin).limits(&[WIDE]).set("accounts.contoso.max_in_flight", IN_FLIGHT)
 }
 
 fn milliseconds(records: &[Record]) -> Vec<i64> {

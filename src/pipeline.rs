@@ -124,6 +124,7 @@ impl Pipeline {
         let mut questions = Vec::with_capacity(message.alerts.len());
         for Indexed { index, alert } in message.alerts {
             self.metrics.alert_decoded(alert.severity);
+            let alert = Arc::new(alert);
             let question = self.put(&alert, since).await?;
             questions.push((index, alert, question));
         }
@@ -144,7 +145,7 @@ impl Pipeline {
         (decode(record.payload.as_deref()), room)
     }
 
-    async fn put(&self, alert: &Alert, since: Timestamp) -> Result<Question, LetGo> {
+    async fn put(&self, alert: &Arc<Alert>, since: Timestamp) -> Result<Question, LetGo> {
         let account = match self.accounts.of(alert) {
             Ok(account) => account,
             Err(rejection) => return Ok(decided(Err(rejection))),
@@ -154,7 +155,7 @@ impl Pipeline {
             let outcome = Outcome { status: Status::Expired, ips: RelatedIps::default(), retrieved_at: now };
             return Ok(decided(Ok(outcome)));
         }
-        account.ask(alert.clone(), since).await.map(Either::Right)
+        account.ask(Arc::clone(alert), since).await.map(Either::Right)
     }
 
     /// One decided alert as its output, or as a reason for the record's dead letter.
@@ -180,27 +181,27 @@ impl Outlet {
 
 /// What a record asks: each alert with its place in the message, and what of it can't be asked.
 struct Put<'a> {
-    questions: Vec<(usize, Alert, Question)>,
+    questions: Vec<(usize, Arc<Alert>, Question)>,
     rejections: Vec<Rejection>,
     room: Option<SemaphorePermit<'a>>,
 }
 
-/// An alert's question: decided at once, or put to its account.
-type Question = Either<Ready<Result<Result<Outcome, Rejection>, LetGo>>, Pending>;
+/// An alert's question: decided at once, or put to its account. Boxed where it is decided: those that wait are many.
+type Question = Either<Box<Ready<Result<Result<Outcome, Rejection>, LetGo>>>, Pending>;
 
 fn decided(result: Result<Outcome, Rejection>) -> Question {
-    Either::Left(ready(Ok(result)))
+    Either::Left(Box::new(ready(Ok(result))))
 }
 
 /// An alert with its place in the message, and its answer.
 struct Answered {
     index: usize,
-    alert: Alert,
+    alert: Arc<Alert>,
     answer: Result<Result<Outcome, Rejection>, LetGo>,
 }
 
 /// The answers as they come. Most records put one question, which shall not cost what many do.
-fn answers(questions: Vec<(usize, Alert, Question)>) -> impl Stream<Item = Answered> {
+fn answers(questions: Vec<(usize, Arc<Alert>, Question)>) -> impl Stream<Item = Answered> {
     let single = questions.len() == 1;
     let mut answers = questions
         .into_iter()

@@ -3,6 +3,7 @@
 
 mod broker_clock;
 mod open;
+mod outbox;
 mod replay;
 #[cfg(test)]
 mod tests;
@@ -12,12 +13,12 @@ use std::{collections::VecDeque, pin::Pin, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use self::replay::Replay;
+use self::{outbox::Outbox, replay::Replay};
 use crate::{
     clock::Clock,
     defender::journal::{Footing, Journal, News, NotAppended},
     domain::{
-        journal::{Body, Entry, holds_checkpoint, write_message},
+        journal::{Entry, holds_checkpoint, write_message},
         time::{BootTime, JournalTime},
     },
     kafka::journal::{AppendFailed, AppendId, Break, Checkpoint, Judgement, Log, LogEvent, Start as LogStart},
@@ -29,12 +30,6 @@ const CLOCK_SKEW: Duration = Duration::from_secs(10);
 
 /// How often it is tried again to append, and to ask what is not known.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
-
-/// Most entries of a message.
-const ENTRIES_OF_A_MESSAGE: usize = 64;
-
-/// An answer with more addresses ends its message.
-const MANY_ADDRESSES: usize = 256;
 
 /// How long the end of the process waits for what was handed in last.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
@@ -57,10 +52,7 @@ pub struct KafkaJournal<L> {
     start: LogStart,
     replay: Replay,
     news: VecDeque<News>,
-    /// Handed in, and not yet sent: what is handed in together travels together.
-    unsent: Vec<Entry>,
-    /// On their way, in order.
-    sent: VecDeque<Sent>,
+    outbox: Outbox,
     reading: Reading,
     /// What the topic's settings are like; `None` until that is known.
     settings: Option<Judgement>,
@@ -75,15 +67,6 @@ pub struct KafkaJournal<L> {
     told: Option<Result<Footing, String>>,
     /// Whether it was ever usable: what the account knows then is worth carrying into another log.
     was_usable: bool,
-}
-
-/// A message on its way to the log and back.
-struct Sent {
-    id: AppendId,
-    payload: Vec<u8>,
-    entries: Vec<Entry>,
-    acknowledged: bool,
-    read: bool,
 }
 
 /// How reading stands.
@@ -125,8 +108,7 @@ impl<L: Log> KafkaJournal<L> {
             start,
             replay: Replay::new(),
             news: VecDeque::new(),
-            unsent: Vec::new(),
-            sent: VecDeque::new(),
+            outbox: Outbox::default(),
             reading: Reading::Behind,
             settings: None,
             own_stamps: false,
@@ -143,9 +125,7 @@ impl<L: Log> KafkaJournal<L> {
         match event {
             LogEvent::Reading(from) => {
                 self.reading = Reading::Behind;
-                // What comes back of them now is read like any other.
-                self.sent.iter_mut().for_each(|sent| sent.read = true);
-                self.forget_arrived();
+                self.outbox.read_anew();
                 self.news.extend(self.replay.begin(from));
             }
             LogEvent::Entry(message) => {
@@ -153,7 +133,7 @@ impl<L: Log> KafkaJournal<L> {
                     self.own_stamps = true;
                     self.settle();
                 }
-                let known = self.own_entries(&message.payload);
+                let known = self.outbox.read(&message.payload);
                 let read_on = self.replay.take(&message, known, self.clock.boot(), &mut self.news);
                 if let Some(start) = read_on {
                     self.log.read_from(start);
@@ -197,53 +177,36 @@ impl<L: Log> KafkaJournal<L> {
     }
 
     fn send(&mut self) {
-        while !self.unsent.is_empty() {
-            let ends_message = |entry: &Entry| match &entry.body {
-                Body::Checkpoint(_) => true,
-                Body::Answer(answer) => {
-                    answer.outcome.as_ref().is_some_and(|outcome| outcome.ips.as_slice().len() > MANY_ADDRESSES)
-                }
-                _ => false,
-            };
-            let most = self.unsent.len().min(ENTRIES_OF_A_MESSAGE);
-            let end = self.unsent[..most].iter().position(ends_message).map_or(most, |last| last + 1);
-            let rest = self.unsent.split_off(end);
-            let entries = std::mem::replace(&mut self.unsent, rest);
+        while let Some(entries) = self.outbox.next_message() {
             let payload = write_message(&entries);
             match self.log.append(&payload) {
-                Ok(id) => self.sent.push_back(Sent { id, payload, entries, acknowledged: false, read: false }),
+                Ok(id) => self.outbox.sent(id, payload, entries),
                 Err(failed) => self.not_appended(entries, &failed),
             }
         }
     }
 
-    /// The entries of one of our own messages that comes back: they need not be read from it again.
-    fn own_entries(&mut self, payload: &[u8]) -> Option<Vec<Entry>> {
-        let sent = self.sent.iter_mut().find(|sent| !sent.read && sent.payload == payload)?;
-        sent.read = true;
-        let entries = sent.entries.clone();
-        self.forget_arrived();
-        Some(entries)
+    /// Sends what need not wait for company. Returns until when the rest does.
+    fn send_or_hold(&mut self) -> Option<BootTime> {
+        let held = self.outbox.held_until().filter(|until| *until > self.clock.boot());
+        if held.is_none() {
+            self.send();
+        }
+        held
     }
 
     fn appended(&mut self, id: AppendId, result: Result<i64, AppendFailed>) {
-        let Some(place) = self.sent.iter().position(|sent| sent.id == id) else { return };
         match result {
             Ok(_) => {
-                self.sent[place].acknowledged = true;
+                self.outbox.acknowledged(id);
                 self.unwritable = None;
-                self.forget_arrived();
             }
             Err(failed) => {
-                if let Some(sent) = self.sent.remove(place) {
-                    self.not_appended(sent.entries, &failed);
+                if let Some(entries) = self.outbox.take_back(id) {
+                    self.not_appended(entries, &failed);
                 }
             }
         }
-    }
-
-    fn forget_arrived(&mut self) {
-        self.sent.retain(|sent| !(sent.acknowledged && sent.read));
     }
 
     fn not_appended(&mut self, entries: Vec<Entry>, failed: &AppendFailed) {
@@ -356,7 +319,7 @@ impl<L: Log> KafkaJournal<L> {
 
 impl<L: Log> Journal for KafkaJournal<L> {
     fn append(&mut self, entry: Entry) {
-        self.unsent.push(entry);
+        self.outbox.push(entry, self.clock.boot());
     }
 
     fn try_next(&mut self) -> Option<News> {
@@ -368,12 +331,12 @@ impl<L: Log> Journal for KafkaJournal<L> {
     }
 
     async fn next(&mut self) -> News {
-        self.send();
         loop {
+            let held = self.send_or_hold();
             if let Some(news) = self.try_next() {
                 return news;
             }
-            let again = self.next_try();
+            let again = self.next_try().into_iter().chain(held).min();
             let wait = again.map(|again| again.saturating_since(self.clock.boot()));
             tokio::select! {
                 biased;
@@ -395,7 +358,7 @@ impl<L: Log> Journal for KafkaJournal<L> {
     async fn flush(&mut self) {
         self.send();
         let arrived = async {
-            while self.sent.iter().any(|sent| !sent.acknowledged) {
+            while !self.outbox.is_acknowledged() {
                 match self.events.recv().await {
                     Some(event) => self.take(event),
                     None => return,

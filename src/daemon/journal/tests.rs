@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     domain::{
         budget::Budget,
-        journal::{EntryId, Freeze, Stamped, WriterId, read_message},
+        journal::{Body, EntryId, Freeze, Stamped, WriterId, read_message},
         terms::Terms,
     },
     kafka::journal::{LogEntry, ReadingFrom},
@@ -233,9 +233,32 @@ async fn what_is_handed_in_together_travels_together() {
     assert!(fixture.next().await.is_empty());
     let checkpoint = Body::Checkpoint(Box::new(Budget::default().checkpoint(Some(0))));
     [checkpoint, terms()].into_iter().zip(4..).for_each(|(body, number)| fixture.journal.append(entry(number, body)));
+    tokio::time::sleep(Duration::from_millis(5)).await;
     assert!(fixture.next().await.is_empty());
     let sizes: Vec<_> = fixture.done.appended().iter().map(Vec::len).collect();
     assert_eq!(sizes, [3, 1, 1], "what is large ends its message");
+}
+
+#[rstest]
+#[case::until_it_arrives(true)]
+#[case::but_not_for_long(false)]
+#[tokio::test(start_paused = true)]
+async fn what_is_handed_in_while_a_message_is_on_its_way_waits_for_it(#[case] arrives: bool) {
+    let mut fixture = Fixture::usable().await;
+    fixture.journal.append(entry(1, terms()));
+    assert!(fixture.next().await.is_empty());
+    (2..=3).for_each(|number| fixture.journal.append(entry(number, terms())));
+    assert!(fixture.next().await.is_empty());
+    assert_eq!(fixture.done.appended().len(), 1);
+    if arrives {
+        fixture.tell(LogEvent::Entry(message(3, entry(1, terms()))));
+        assert!(matches!(fixture.next().await[..], [News::Entry(_)]));
+    } else {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(fixture.next().await.is_empty());
+    }
+    let sizes: Vec<_> = fixture.done.appended().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [1, 2]);
 }
 
 #[tokio::test(start_paused = true)]

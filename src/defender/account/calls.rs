@@ -222,7 +222,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             self.requeue(&id);
             return;
         };
-        let url = lookup.next_page.as_deref().cloned().unwrap_or_else(|| self.config.api.ips(&id));
+        let url = lookup.next_page().cloned().unwrap_or_else(|| self.config.api.ips(&id));
         let (clock, transport, with) = (self.clock.clone(), self.transport.clone(), self.access.generation());
         self.calls.spawn(async move {
             let started = clock.boot();

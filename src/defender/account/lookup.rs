@@ -1,5 +1,7 @@
 //! Lookups: admitted, joined, and resolved.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use rand::RngExt as _;
 use tokio::sync::oneshot;
@@ -22,13 +24,20 @@ use crate::{
 /// The question about one alert id, for everyone who asks it.
 pub(super) struct Lookup {
     /// The first asker's alert, with the latest update of all of them.
-    pub(super) alert: Alert,
+    pub(super) alert: Arc<Alert>,
     place: Place,
     state: State,
     askers: Vec<oneshot::Sender<Result<Outcome, Rejection>>>,
+    /// Most lookups wait without any: tens of thousands may.
+    course: Option<Box<Course>>,
+}
+
+/// How asking has gone so far.
+#[derive(Default)]
+pub(super) struct Course {
     /// The pages read so far, and where the next one is.
     pub(super) pages: Pages,
-    pub(super) next_page: Option<Box<Url>>,
+    pub(super) next_page: Option<Url>,
     /// Re-asks made after a 404.
     pub(super) reasked: usize,
     pub(super) failures: u32,
@@ -53,9 +62,20 @@ impl Lookup {
         &self.place
     }
 
+    pub(super) fn course(&mut self) -> &mut Course {
+        self.course.get_or_insert_default()
+    }
+
+    /// Where the answer goes on, if a part of it was read.
+    pub(super) fn next_page(&self) -> Option<&Url> {
+        self.course.as_ref()?.next_page.as_ref()
+    }
+
     /// The failures so far were the service's.
     pub(super) fn forget_failures(&mut self) {
-        (self.failures, self.bad_responses, self.first_failed) = (0, 0, None);
+        if let Some(course) = &mut self.course {
+            (course.failures, course.bad_responses, course.first_failed) = (0, 0, None);
+        }
     }
 
     /// Forgets askers that are gone; whether nobody is left.
@@ -82,7 +102,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
         }
         if let Some(lookup) = self.lookups.get_mut(&ask.alert.id) {
             self.reporting.metrics.lookup_joined();
-            lookup.alert.updated = lookup.alert.updated.max(ask.alert.updated);
+            if lookup.alert.updated < ask.alert.updated {
+                Arc::make_mut(&mut lookup.alert).updated = ask.alert.updated;
+            }
             lookup.place = match lookup.state {
                 State::Waiting => self.backlog.raise(&lookup.place, ask.alert.severity, ask.since),
                 State::Running => lookup.place.raised(ask.alert.severity, ask.since),
@@ -98,19 +120,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
             Some((until, parked)) => self.backlog.park(place.clone(), until, parked),
             None => self.backlog.queue(place.clone()),
         }
-        let lookup = Lookup {
-            alert: ask.alert,
-            place,
-            state: State::Waiting,
-            askers: vec![ask.reply],
-            pages: Pages::default(),
-            next_page: None,
-            reasked: asked.map_or(0, |asked| asked.times),
-            failures: 0,
-            bad_responses: 0,
-            first_failed: None,
-        };
-        self.lookups.insert(lookup.alert.id.clone(), Box::new(lookup));
+        let course = asked.map(|asked| Box::new(Course { reasked: asked.times, ..Course::default() }));
+        let (id, askers) = (ask.alert.id.clone(), vec![ask.reply]);
+        let lookup = Lookup { alert: ask.alert, place, state: State::Waiting, askers, course };
+        self.lookups.insert(id, Box::new(lookup));
     }
 
     /// Marks a lookup that was taken from the backlog as running, unless nobody waits for it any more.
@@ -201,12 +214,13 @@ impl<J: Journal, T: Transport> Account<J, T> {
             self.reporting.metrics.answer_reused();
             self.resolve(&answer.alert, &Ok(outcome));
         } else if let Some(asked) = self.reasks.of(&answer.alert).filter(|_| answer.status == Some(404)) {
-            lookup.reasked = asked.times;
+            lookup.course().reasked = asked.times;
             self.wait_for(&answer.alert, self.reask_at(asked), Parked::Reask);
         } else if matches!(answer.reached, Reached::Complete | Reached::Unknown) && answer.status != Some(200) {
             // It failed, as it would have here: whoever asks next waits first, so that it does not hold up the others.
-            lookup.failures += 1;
-            let wait = self.config.backoff.wait(lookup.failures, self.random.random());
+            let course = lookup.course();
+            course.failures += 1;
+            let wait = self.config.backoff.wait(course.failures, self.random.random());
             self.wait_for(&answer.alert, self.clock.boot() + wait, Parked::Retry);
         } else {
             self.backlog.release_elsewhere(&lookup.place);

@@ -103,7 +103,7 @@ pub struct Reporting {
 
 /// The question of one record about one alert.
 struct Ask {
-    alert: Alert,
+    alert: Arc<Alert>,
     since: Timestamp,
     reply: oneshot::Sender<Result<Outcome, Rejection>>,
 }
@@ -126,9 +126,9 @@ pub struct Pending(oneshot::Receiver<Result<Outcome, Rejection>>);
 
 impl AccountHandle {
     /// Puts a question; `since` is the Kafka timestamp of its record, from which its deadline counts.
-    pub async fn ask(&self, alert: Alert, since: Timestamp) -> Result<Pending, LetGo> {
+    pub async fn ask(&self, alert: impl Into<Arc<Alert>>, since: Timestamp) -> Result<Pending, LetGo> {
         let (reply, answer) = oneshot::channel();
-        self.asks.send(Ask { alert, since, reply }).await.map_err(|_| LetGo)?;
+        self.asks.send(Ask { alert: alert.into(), since, reply }).await.map_err(|_| LetGo)?;
         Ok(Pending(answer))
     }
 

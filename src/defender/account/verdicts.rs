@@ -115,20 +115,20 @@ impl<J: Journal, T: Transport> Account<J, T> {
 
     /// Takes a page; returns the outcome if it was the last one.
     fn page(&mut self, id: &AlertId, texts: Vec<String>, next: Option<&str>, at: jiff::Timestamp) -> Option<Outcome> {
-        let lookup = self.lookups.get_mut(id)?;
-        let this_page = lookup.next_page.take();
+        let course = self.lookups.get_mut(id)?.course();
+        let this_page = course.next_page.take();
         if let Some(link) = next {
             let is_this =
-                |next: &Url| this_page.as_deref().map_or_else(|| *next == self.config.api.ips(id), |this| next == this);
+                |next: &Url| this_page.as_ref().map_or_else(|| *next == self.config.api.ips(id), |this| next == this);
             let Some(next_page) = self.config.api.next_page(id, link).filter(|next| !is_this(next)) else {
                 let detail =
                     "the answer goes on at this very address, or not at this alert's: that is not followed".to_owned();
                 self.failed(id, &Failure { kind: FailureKind::BadResponse, detail, retry_after: None });
                 return None;
             };
-            lookup.next_page = Some(Box::new(next_page));
+            course.next_page = Some(next_page);
         }
-        match lookup.pages.add(texts, lookup.next_page.is_some()) {
+        match course.pages.add(texts, course.next_page.is_some()) {
             Ok(Some(ips)) => return Some(self.answered(id, ips, at)),
             // The next page is a call like any other, and goes as soon as there is a permit.
             Ok(None) => self.requeue(id),
@@ -161,8 +161,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
     /// Parks the lookup for its next re-ask, or, after the last, returns the outcome.
     fn not_found(&mut self, id: &AlertId, at: jiff::Timestamp) -> Option<Outcome> {
         let lookup = self.lookups.get_mut(id)?;
-        if let Some(wait) = self.config.reask.next(lookup.reasked, Self::created(&lookup.alert), at) {
-            lookup.reasked += 1;
+        let created = Self::created(&lookup.alert);
+        let course = lookup.course();
+        if let Some(wait) = self.config.reask.next(course.reasked, created, at) {
+            course.reasked += 1;
             self.reporting.metrics.retried(RetryReason::NotVisibleYet);
             self.park(id, self.clock.boot() + wait, Parked::Reask);
             None
@@ -182,13 +184,13 @@ impl<J: Journal, T: Transport> Account<J, T> {
             let why = format!("the API asks for a pause ({})", failure.detail);
             self.freeze(self.journal.now() + pause, why);
         }
-        let Some(lookup) = self.lookups.get_mut(id) else { return };
-        lookup.pages = Pages::default();
-        lookup.next_page = None;
-        lookup.failures += 1;
-        lookup.bad_responses += u32::from(failure.kind == FailureKind::BadResponse);
-        let (failures, bad_responses) = (lookup.failures, lookup.bad_responses);
-        let since = *lookup.first_failed.get_or_insert(now);
+        let Some(course) = self.lookups.get_mut(id).map(|lookup| lookup.course()) else { return };
+        course.pages = Pages::default();
+        course.next_page = None;
+        course.failures += 1;
+        course.bad_responses += u32::from(failure.kind == FailureKind::BadResponse);
+        let (failures, bad_responses) = (course.failures, course.bad_responses);
+        let since = *course.first_failed.get_or_insert(now);
         let failing_for = now.saturating_since(since);
         let bad = failure.kind == FailureKind::BadResponse;
         if bad && bad_responses >= self.config.bad_response_attempts && self.breaker.others_answered_since(id, since) {

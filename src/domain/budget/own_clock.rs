@@ -89,9 +89,11 @@ impl OwnClock {
     fn advance(&mut self, now: BootTime) {
         self.now = self.now.max(JournalTime::from_origin(now.since_origin()));
         let now = self.now;
-        let lapsed: Vec<_> = self.open.extract_if(.., |_, lapse| *lapse <= now).map(|(_, lapse)| lapse).collect();
-        for lapse in lapsed {
-            self.hold_from(lapse);
+        if self.open.values().any(|lapse| *lapse <= now) {
+            let lapsed: Vec<_> = self.open.extract_if(.., |_, lapse| *lapse <= now).map(|(_, lapse)| lapse).collect();
+            for lapse in lapsed {
+                self.hold_from(lapse);
+            }
         }
         self.windows.iter_mut().for_each(|window| window.free_until(now));
     }
