@@ -63,6 +63,10 @@ pub(super) enum Defect {
     QuestionNotNamed,
     /// What was seen before a jump of the broker's clock is known only by that clock: instances start anew just after it.
     OwnClockForgotten,
+    /// Entries carry their writers' times, and the terms do not say how far apart their clocks are.
+    SkewNotDeclared,
+    /// The broker's clock runs faster than the margins allow for.
+    FastBroker,
 }
 
 /// Who writes what a defect adds.
@@ -109,6 +113,16 @@ impl Defect {
                     plan.events.push((when + Duration::from_secs(after), Event::Kill { who, down: Duration::ZERO }));
                 }
                 plan.events.sort_by_key(|(when, _)| *when);
+            }
+            Self::SkewNotDeclared => {
+                plan.stamp_by_writers();
+                plan.load = Load::of_highs();
+                plan.kill_often(&mut random);
+            }
+            Self::FastBroker => {
+                plan.rate = 1.05;
+                plan.load = Load::of_highs();
+                plan.kill_often(&mut random);
             }
             Self::FreezeNotJournalled => {
                 let when = Duration::from_secs(random.random_range(600..3_000));
@@ -231,6 +245,7 @@ impl Tampered {
                 answer.reached = Reached::Never;
             }
             (Body::Terms(terms), Defect::ClaimWithoutExpiry) => terms.claim_ttl = Duration::from_secs(10),
+            (Body::Terms(terms), Defect::SkewNotDeclared) => terms.skew = Duration::ZERO,
             (Body::Freeze(freeze), Defect::FreezeNotJournalled) => freeze.lasts = Duration::from_nanos(1),
             _ => {}
         }

@@ -126,6 +126,8 @@ fn what_is_not_as_usual_breaks_nothing(#[case] vary: fn(&mut Plan, &mut SmallRng
 #[case::a_pause_that_is_not_written_down(Defect::FreezeNotJournalled, Wrong::CalledInAPause)]
 #[case::claims_that_do_not_say_what_they_ask(Defect::QuestionNotNamed, Wrong::AskedTwiceAtOnce)]
 #[case::no_clock_but_the_brokers(Defect::OwnClockForgotten, Wrong::Over)]
+#[case::clocks_of_writers_taken_for_one(Defect::SkewNotDeclared, Wrong::Over)]
+#[case::a_brokers_clock_that_is_too_fast(Defect::FastBroker, Wrong::Over)]
 fn a_planted_defect_is_caught(#[case] defect: Defect, #[case] as_what: Wrong) {
     let found = first_complaint(1..=SEEDS_FOR_A_DEFECT, |seed| {
         let record = play(defect.plan(seed), defect);
