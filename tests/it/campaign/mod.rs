@@ -93,6 +93,17 @@ fn a_brokers_clock_that_jumps_by_hours_frees_nothing_that_was_seen() {
     assert_eq!(found, None);
 }
 
+/// What is over where the terms do not say how far apart the clocks are.
+#[test]
+fn clocks_of_writers_that_differ_by_seconds_free_nothing_early() {
+    let found = first_complaint(1..=20, |seed| {
+        let record = play(Defect::SkewNotDeclared.plan(seed), Defect::None);
+        println!("seed {seed}: {}", Figures::of(&record));
+        complaints(&record)
+    });
+    assert_eq!(found, None);
+}
+
 /// Each kind is in some runs of the campaign too, beside everything else.
 #[rstest]
 #[case::other_limits(|plan: &mut Plan, random: &mut SmallRng| plan.change_limits(random))]
