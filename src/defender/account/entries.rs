@@ -127,7 +127,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let overdue = std::mem::take(&mut self.standing.overdue);
         // What raised it may be gone from the log.
         let doubt = self.standing.doubt.take();
-        self.standing = Standing { carried, overdue, doubt, ..Standing::default() };
+        self.standing = Standing { doubt, carried, overdue, ..Standing::default() };
     }
 
     fn journal_usable(&mut self, footing: Footing) {

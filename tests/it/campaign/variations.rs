@@ -18,8 +18,8 @@ const DRIFT: f64 = 0.000_5;
 /// has read of a log is lost with it.
 const QUIET: (Duration, Duration) = (Duration::from_mins(12), Duration::from_mins(1));
 
-/// With so much of an hour's calls it counts as spent.
-const SPENT: f64 = 0.93;
+/// With so many hundredths of an hour's calls it counts as spent.
+const SPENT: u32 = 93;
 
 /// What an instance holds itself to.
 #[derive(Clone, Copy, Debug)]
@@ -152,7 +152,7 @@ impl Plan {
         let owns = self.change.as_ref().map_or(vec![USUAL], |change| vec![change.before, change.after]);
         let hours = owns.into_iter().flat_map(limits).filter(|limit| limit.per == Duration::from_hours(1));
         let least = hours.map(|limit| limit.calls.get()).min().unwrap_or_default();
-        (f64::from(least) * SPENT) as usize
+        usize::try_from(least * SPENT / 100).unwrap()
     }
 }
 

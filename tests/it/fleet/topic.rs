@@ -97,8 +97,8 @@ impl Log {
         };
         let (from, budget) = checkpoint.map_or((0, Budget::default()), |(offset, budget)| (offset + 1, budget));
         let entries = self.entries[usize::try_from(from).unwrap()..].iter().cloned().map(News::Entry);
-        let begun = std::iter::once(News::Replay(Box::new(budget)));
-        begun.chain(entries).chain([News::Usable(Footing::default())]).collect()
+        let replay = std::iter::once(News::Replay(Box::new(budget)));
+        replay.chain(entries).chain([News::Usable(Footing::default())]).collect()
     }
 }
 
