@@ -126,7 +126,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
         self.frozen_why = None;
         let carried = self.standing.carried.take();
         let overdue = std::mem::take(&mut self.standing.overdue);
-        self.standing = Standing { carried, overdue, ..Standing::default() };
+        // What raised it may be gone from the log.
+        let doubt = self.standing.doubt.take();
+        self.standing = Standing { doubt, carried, overdue, ..Standing::default() };
     }
 
     fn journal_usable(&mut self, footing: Footing) {
@@ -140,6 +142,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 "the journal is another one and empty: what this instance knows of the calls is written into it"
             );
             self.append(Body::Checkpoint(known));
+            // The budget in it is as doubtful as it was, and nothing else in the other log says so.
+            if let Some((_, why)) = self.standing.doubted(self.journal.now()).cloned() {
+                self.append(Body::Freeze(Freeze { lasts: self.config.terms.memory(), why }));
+            }
         } else if let Some(why) = footing.unproven {
             let lasts = self.config.terms.memory();
             tracing::warn!(calls_begin_in = %humantime::format_duration(lasts), "{why}");

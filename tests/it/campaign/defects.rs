@@ -61,6 +61,12 @@ pub(super) enum Defect {
     FreezeNotJournalled,
     /// A claim does not say what it asks.
     QuestionNotNamed,
+    /// What was seen before a jump of the broker's clock is known only by that clock: instances start anew just after it.
+    OwnClockForgotten,
+    /// Entries carry their writers' times, and the terms do not say how far apart their clocks are.
+    SkewNotDeclared,
+    /// The broker's clock runs faster than the margins allow for.
+    FastBroker,
 }
 
 /// Who writes what a defect adds.
@@ -98,6 +104,25 @@ impl Defect {
                     plan.log.fetch = Latency::Fixed(Duration::from_secs(4));
                 }
                 plan.stop_one_after_another(&mut random, when_granted);
+            }
+            Self::OwnClockForgotten => {
+                plan.load = Load::of_highs();
+                let when = plan.jump_by_hours(&mut random);
+                // The first to start writes down its terms, by the clock that has jumped; who starts then goes by that.
+                for (who, after) in (0..plan.instances).flat_map(|who| [(who, 1), (who, 15)]) {
+                    plan.events.push((when + Duration::from_secs(after), Event::Kill { who, down: Duration::ZERO }));
+                }
+                plan.events.sort_by_key(|(when, _)| *when);
+            }
+            Self::SkewNotDeclared => {
+                plan.stamp_by_writers();
+                plan.load = Load::of_highs();
+                plan.kill_often(&mut random);
+            }
+            Self::FastBroker => {
+                plan.rate = 1.05;
+                plan.load = Load::of_highs();
+                plan.kill_often(&mut random);
             }
             Self::FreezeNotJournalled => {
                 let when = Duration::from_secs(random.random_range(600..3_000));
@@ -220,6 +245,7 @@ impl Tampered {
                 answer.reached = Reached::Never;
             }
             (Body::Terms(terms), Defect::ClaimWithoutExpiry) => terms.claim_ttl = Duration::from_secs(10),
+            (Body::Terms(terms), Defect::SkewNotDeclared) => terms.skew = Duration::ZERO,
             (Body::Freeze(freeze), Defect::FreezeNotJournalled) => freeze.lasts = Duration::from_nanos(1),
             _ => {}
         }
@@ -288,7 +314,7 @@ impl Meddling {
         let id = EntryId { writer: WriterId(claim.writer.0 ^ INTRUDER), number: claim.number };
         let answer = Answer { claim, alert, reached: Reached::Complete, status: None, outcome: None };
         let entry = Entry { id, instance: "intruder".into(), body: Body::Answer(answer) };
-        self.partition.land(write_message(&[entry]).into());
+        self.partition.land(write_message(&[entry]).into(), None);
     }
 }
 

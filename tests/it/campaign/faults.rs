@@ -6,7 +6,7 @@ use std::time::Duration;
 use alert_ips::sim::{Latency, Mix};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-use super::{load::Load, log::LogFaults, network::NetworkFaults, partition::Step};
+use super::{load::Load, log::LogFaults, network::NetworkFaults, partition::Step, variations::Change};
 
 /// How long a run lasts.
 pub(super) const LASTS: Duration = Duration::from_hours(2);
@@ -16,7 +16,7 @@ pub(super) const CALM: Duration = Duration::from_mins(95);
 
 /// How long a restart must keep its distance from a forward jump of the broker's clock before it: a documented limit. What
 /// an instance did not see arrive it can't hold on its own clock.
-const UNSEEN: Duration = Duration::from_mins(66);
+pub(super) const UNSEEN: Duration = Duration::from_mins(66);
 
 /// Something that happens at a certain time.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub(super) enum Event {
     Pause { lasts: Duration },
     /// The service answers 503.
     Outage { lasts: Duration },
+    /// The journal's topic is deleted and created anew.
+    Recreate,
 }
 
 /// All about one run.
@@ -50,6 +52,12 @@ pub(super) struct Plan {
     pub(super) events: Vec<(Duration, Event)>,
     /// Steps of the broker's clock.
     pub(super) steps: Vec<Step>,
+    /// How fast the broker's clock runs beside all others.
+    pub(super) rate: f64,
+    /// Entries are stamped by the clocks of their writers.
+    pub(super) own_stamps: bool,
+    /// A rolling change of what the instances hold themselves to.
+    pub(super) change: Option<Change>,
 }
 
 impl Plan {
@@ -72,6 +80,9 @@ impl Plan {
             },
             events: Vec::new(),
             steps: Vec::new(),
+            rate: 1.0,
+            own_stamps: false,
+            change: None,
         }
     }
 
@@ -89,6 +100,7 @@ impl Plan {
         draw.outages(&mut plan);
         draw.clock(&mut plan);
         plan.behind = draw.0.random_bool(0.1).then_some(Latency::Fixed(Duration::from_secs(10)));
+        plan.vary(&mut draw.0);
         plan.events.sort_by_key(|(when, _)| *when);
         plan
     }
@@ -132,9 +144,10 @@ impl Plan {
         LogFaults { fetch: behind.unwrap_or(self.log.fetch), ..self.log }
     }
 
-    /// Whether the broker's clock jumps forward: then what is told of pauses and open questions by journal time is off.
-    pub(super) fn jumps(&self) -> bool {
-        self.steps.iter().any(|(_, by)| *by > 0)
+    /// Whether journal time is off, as after a jump of the broker's clock: what is told of pauses and open questions by it is
+    /// off then too.
+    pub(super) fn journal_time_is_off(&self) -> bool {
+        self.own_stamps || self.steps.iter().any(|(_, by)| *by > 0)
     }
 }
 
@@ -247,7 +260,7 @@ impl Draw {
             }
         }
         if self.0.random_bool(0.2) {
-            let (when, by) = (self.when(), self.between(1.0, 900.0));
+            let (when, by) = (self.when(), self.between(1.0, 10_800.0));
             plan.steps.push((when, i64::try_from(by.as_millis()).unwrap()));
             // A documented limit: nobody starts within a window's length after it.
             plan.log.killed = 0.0;

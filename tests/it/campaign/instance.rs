@@ -61,6 +61,7 @@ fn start(world: &World, who: usize, gate: &Gate, clock: &Clock, seed: u64) -> Li
     let mut random = SmallRng::seed_from_u64(seed);
     let mut config = defaults(&Settings::new(seed));
     config.instance = name(who).into();
+    world.plan.configure(&mut config, who, world.elapsed());
     world.defect.configure(&mut config);
     let begin = journal::start(config.reuse_for);
     let partition = world.partition(who);
@@ -70,13 +71,14 @@ fn start(world: &World, who: usize, gate: &Gate, clock: &Clock, seed: u64) -> Li
         reachable: world.reachable(who),
         faults: world.plan.log_of(who),
         calm: world.calm(),
+        stamps: world.plan.own_stamps.then(|| clock.clone()),
         seed: random.random(),
     };
     let (log, events) = SimLog::open(link, world.defect.start(begin, partition));
     let (log, events, claims) = world.defect.tamper(log, events, partition, who);
     let (written, remembers) = (partition.clone(), world.defect.remembers_that_it_worked());
     let worked_before = Box::new(move || {
-        let worked = remembers && written.len() > 0;
+        let worked = remembers && written.was_written();
         Box::pin(async move { Ok(worked) }) as _
     });
     let journal = KafkaJournal::new(log, events, begin, clock.clone(), worked_before);

@@ -11,20 +11,17 @@ use std::{
 };
 
 use alert_ips::{
-    kafka::journal::{AppendFailed, AppendId, Break, Judgement, Log, LogEntry, LogEvent, ReadingFrom, Start},
+    clock::Clock,
+    kafka::journal::{AppendFailed, AppendId, Log, LogEvent, Start},
     sim::Latency,
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
-use super::{
-    gate::Gate,
-    partition::{Partition, Stored, offset},
-    signal::Signal,
-};
+use super::{gate::Gate, partition::Partition, reader::Reader, signal::Signal};
 
 /// Events that may wait for their owner.
 const EVENT_CAPACITY: usize = 1_024;
@@ -71,12 +68,15 @@ pub(super) struct Link {
     pub(super) faults: LogFaults,
     /// From when on nothing goes wrong any more.
     pub(super) calm: Instant,
+    /// The clock that stamps what it writes; without one the broker does.
+    pub(super) stamps: Option<Clock>,
     pub(super) seed: u64,
 }
 
 struct Append {
     id: AppendId,
     bytes: Arc<[u8]>,
+    stamp: Option<i64>,
     give_up: Instant,
 }
 
@@ -90,12 +90,13 @@ pub(super) struct SimLog {
     gate: Gate,
     faults: LogFaults,
     calm: Instant,
+    stamps: Option<Clock>,
     random: SmallRng,
 }
 
 impl SimLog {
     pub(super) fn open(link: Link, start: Start) -> (Self, mpsc::Receiver<LogEvent>) {
-        let Link { partition, gate, reachable, faults, calm, seed } = link;
+        let Link { partition, gate, reachable, faults, calm, stamps, seed } = link;
         let mut random = SmallRng::seed_from_u64(seed);
         let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
         let (append, appends) = mpsc::channel(APPEND_CAPACITY);
@@ -111,6 +112,8 @@ impl SimLog {
             asked,
             events: events.clone(),
             told: false,
+            log: partition.log().value(),
+            stamped_by_broker: stamps.is_none(),
         };
         tokio::spawn(gate.clone().hold(reader.run()));
         let (acknowledge, acknowledgements) = mpsc::channel(APPEND_CAPACITY);
@@ -129,7 +132,7 @@ impl SimLog {
             lands_last: Instant::now(),
         };
         tokio::spawn(gate.clone().hold(writer.run()));
-        (Self { appends: append, start: ask, known, next: 0, gate, faults, calm, random }, receiver)
+        (Self { appends: append, start: ask, known, next: 0, gate, faults, calm, stamps, random }, receiver)
     }
 }
 
@@ -146,7 +149,8 @@ impl Log for SimLog {
             self.gate.stop_for(Duration::from_secs(self.random.random_range(1..60)));
         }
         let id = AppendId(self.next);
-        let append = Append { id, bytes: payload.into(), give_up: Instant::now() + GIVE_UP_AFTER };
+        let stamp = self.stamps.as_ref().map(|clock| clock.wall().as_millisecond());
+        let append = Append { id, bytes: payload.into(), stamp, give_up: Instant::now() + GIVE_UP_AFTER };
         self.appends.try_send(append).map_err(|_| refused("too many entries wait"))?;
         self.next += 1;
         Ok(id)
@@ -208,7 +212,7 @@ impl Writer {
 
     /// Gives a message to the network, which does with it what it will.
     fn leave(&mut self, append: Append) {
-        let Append { id, bytes, give_up } = append;
+        let Append { id, bytes, stamp, give_up } = append;
         let faults = self.faults.until(self.calm);
         let way = faults.append.draw_leg(&mut self.random);
         let lands = (Instant::now() + way).max(self.lands_last + Duration::from_millis(1));
@@ -227,14 +231,14 @@ impl Writer {
         // On its way it is out of the process's reach.
         tokio::spawn(async move {
             sleep_until(lands).await;
-            let offset = partition.land(bytes.clone());
+            let offset = partition.land(bytes.clone(), stamp);
             sleep(back).await;
             if !silent {
                 let _ = acknowledge.send((id, offset)).await;
             }
             if let Some(again) = again {
                 sleep_until(again).await;
-                partition.land(bytes);
+                partition.land(bytes, stamp);
             }
         });
     }
@@ -258,116 +262,10 @@ async fn expiry(give_up: Option<(AppendId, Instant)>) -> AppendId {
     id
 }
 
-struct Reader {
-    partition: Partition,
-    gate: Gate,
-    reachable: Signal<bool>,
-    fetch: Latency,
-    random: SmallRng,
-    known: Arc<AtomicBool>,
-    asked: watch::Receiver<Start>,
-    events: mpsc::Sender<LogEvent>,
-    /// Whether the owner was told of a trouble that holds.
-    told: bool,
-}
-
-/// The owner is gone.
-struct Gone;
-
-impl Reader {
-    async fn run(mut self) {
-        // Ends with the log.
-        let _ = self.read().await;
-    }
-
-    async fn read(&mut self) -> Result<(), Gone> {
-        let mut judged = false;
-        'anew: loop {
-            let start = *self.asked.borrow_and_update();
-            self.reach().await?;
-            sleep(Duration::from_millis(self.random.random_range(5..300))).await;
-            let Some((index, found)) = self.partition.place(start) else {
-                let words = "the journal was deleted and created anew".to_owned();
-                self.tell(LogEvent::Broken(Break::Recreated(words))).await?;
-                self.asked.changed().await.map_err(|_| Gone)?;
-                continue;
-            };
-            let end = self.partition.len();
-            let reading = ReadingFrom { offset: offset(index), end: offset(end), first: 0, found };
-            self.tell(LogEvent::Reading(reading)).await?;
-            if !judged {
-                judged = true;
-                self.tell(LogEvent::Settings(Judgement::default())).await?;
-            }
-            self.known.store(true, Ordering::Relaxed);
-            let (mut next, mut goal) = (index, Some(end));
-            loop {
-                if !self.reachable.value() {
-                    self.reach().await?;
-                    goal = Some(self.partition.len());
-                }
-                if self.partition.len() > next {
-                    sleep(self.fetch.draw_leg(&mut self.random)).await;
-                    if !self.reachable.value() {
-                        continue;
-                    }
-                }
-                self.working().await?;
-                for message in self.partition.from(next) {
-                    self.tell(LogEvent::Entry(entry(next, message))).await?;
-                    next += 1;
-                }
-                if let Some(end) = goal.take_if(|goal| *goal <= next) {
-                    self.tell(LogEvent::CaughtUp { end: offset(end) }).await?;
-                }
-                tokio::select! {
-                    biased;
-                    asked = self.asked.changed() => {
-                        asked.map_err(|_| Gone)?;
-                        continue 'anew;
-                    }
-                    () = self.reachable.wait_for(|reachable| !reachable) => {}
-                    () = self.partition.end().wait_for(|end| end > next) => {}
-                }
-            }
-        }
-    }
-
-    /// Waits until the broker can be reached, and tells of a trouble that lasts.
-    async fn reach(&mut self) -> Result<(), Gone> {
-        if self.reachable.value() {
-            return Ok(());
-        }
-        let patience = Duration::from_millis(self.random.random_range(100..3_000));
-        let reached = timeout(patience, self.reachable.wait_for(|reachable| reachable)).await.is_ok();
-        if !reached {
-            if !self.told {
-                self.told = true;
-                self.tell(LogEvent::Trouble("no broker can be reached".to_owned())).await?;
-            }
-            self.reachable.wait_for(|reachable| reachable).await;
-            sleep(Duration::from_millis(self.random.random_range(0..1_000))).await;
-        }
-        Ok(())
-    }
-
-    async fn working(&mut self) -> Result<(), Gone> {
-        if std::mem::take(&mut self.told) { self.tell(LogEvent::Working).await } else { Ok(()) }
-    }
-
-    async fn tell(&self, event: LogEvent) -> Result<(), Gone> {
-        self.gate.pass().await;
-        self.events.send(event).await.map_err(|_| Gone)
-    }
-}
-
-fn entry(index: usize, message: Stored) -> LogEntry {
-    let Stored { at, bytes, .. } = message;
-    LogEntry { offset: offset(index), at, stamped_by_broker: true, payload: (&*bytes).into() }
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     struct Opened {
@@ -379,9 +277,9 @@ mod tests {
 
     impl Opened {
         fn over(messages: &[&str], faults: LogFaults) -> Self {
-            let (partition, reachable) = (Partition::new(&[]), Signal::new(true));
+            let (partition, reachable) = (Partition::new(&[], 1.0), Signal::new(true));
             for message in messages {
-                partition.land(message.as_bytes().into());
+                partition.land(message.as_bytes().into(), None);
             }
             let link = Link {
                 partition: partition.clone(),
@@ -389,6 +287,7 @@ mod tests {
                 reachable: reachable.clone(),
                 faults,
                 calm: Instant::now() + Duration::from_hours(1),
+                stamps: None,
                 seed: 1,
             };
             let (log, events) = SimLog::open(link, Start::Beginning);
@@ -443,7 +342,7 @@ mod tests {
         let mut opened = Opened::over(&["a"], LogFaults::default());
         opened.told(Duration::from_secs(1)).await;
         opened.reachable.set(false);
-        opened.partition.land(b"b".as_slice().into());
+        opened.partition.land(b"b".as_slice().into(), None);
         opened.log.append(b"never").unwrap();
         let mut told = opened.told(Duration::from_mins(1)).await;
         told.sort_unstable();

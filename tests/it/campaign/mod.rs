@@ -12,8 +12,10 @@ mod log;
 mod network;
 mod oracle;
 mod partition;
+mod reader;
 mod run;
 mod signal;
+mod variations;
 
 use std::{
     env,
@@ -26,6 +28,7 @@ use std::{
     thread,
 };
 
+use rand::{SeedableRng, rngs::SmallRng};
 use rstest::rstest;
 
 use self::{
@@ -37,6 +40,9 @@ use self::{
 
 /// Runs of `cargo test`, unless told otherwise.
 const SEEDS: u64 = 500;
+
+/// Runs in which one thing is surely not as usual.
+const VARIED_SEEDS: u64 = 10;
 
 /// A defect that does not show in so many runs would not be found.
 const SEEDS_FOR_A_DEFECT: u64 = 60;
@@ -74,6 +80,48 @@ fn a_healthy_fleet_uses_what_it_may() {
     assert_eq!(found, None);
 }
 
+/// What a defect's plan has beside the restarts, without them.
+#[test]
+fn a_brokers_clock_that_jumps_by_hours_frees_nothing_that_was_seen() {
+    let found = first_complaint(1..=30, |seed| {
+        let mut plan = Defect::OwnClockForgotten.plan(seed);
+        plan.events.clear();
+        let record = play(plan, Defect::None);
+        println!("seed {seed}: {}", Figures::of(&record));
+        complaints(&record)
+    });
+    assert_eq!(found, None);
+}
+
+/// What is over where the terms do not say how far apart the clocks are.
+#[test]
+fn clocks_of_writers_that_differ_by_seconds_free_nothing_early() {
+    let found = first_complaint(1..=20, |seed| {
+        let record = play(Defect::SkewNotDeclared.plan(seed), Defect::None);
+        println!("seed {seed}: {}", Figures::of(&record));
+        complaints(&record)
+    });
+    assert_eq!(found, None);
+}
+
+/// Each kind is in some runs of the campaign too, beside everything else.
+#[rstest]
+#[case::other_limits(|plan: &mut Plan, random: &mut SmallRng| plan.change_limits(random))]
+#[case::stamps_of_writers(|plan: &mut Plan, _: &mut SmallRng| plan.stamp_by_writers())]
+#[case::other_rates(|plan: &mut Plan, random: &mut SmallRng| plan.drift(random))]
+#[case::created_anew(|plan: &mut Plan, random: &mut SmallRng| plan.recreate(random))]
+fn what_is_not_as_usual_breaks_nothing(#[case] vary: fn(&mut Plan, &mut SmallRng)) {
+    let found = first_complaint(seeds(VARIED_SEEDS), |seed| {
+        let mut plan = Plan::draw(seed);
+        vary(&mut plan, &mut SmallRng::seed_from_u64(!seed));
+        plan.events.sort_by_key(|(when, _)| *when);
+        let record = play(plan, Defect::None);
+        println!("seed {seed}: {}", Figures::of(&record));
+        complaints(&record)
+    });
+    assert_eq!(found, None);
+}
+
 #[rstest]
 #[case::calls_stamped_when_they_are_sent(Defect::StampedAtSend, Wrong::Over)]
 #[case::an_answer_that_frees_its_slot(Defect::FreedByItsAnswer, Wrong::Over)]
@@ -88,6 +136,9 @@ fn a_healthy_fleet_uses_what_it_may() {
 #[case::calls_that_wait_after_the_last_check(Defect::NoRecheckBeforeTheWrite, Wrong::Over)]
 #[case::a_pause_that_is_not_written_down(Defect::FreezeNotJournalled, Wrong::CalledInAPause)]
 #[case::claims_that_do_not_say_what_they_ask(Defect::QuestionNotNamed, Wrong::AskedTwiceAtOnce)]
+#[case::no_clock_but_the_brokers(Defect::OwnClockForgotten, Wrong::Over)]
+#[case::clocks_of_writers_taken_for_one(Defect::SkewNotDeclared, Wrong::Over)]
+#[case::a_brokers_clock_that_is_too_fast(Defect::FastBroker, Wrong::Over)]
 fn a_planted_defect_is_caught(#[case] defect: Defect, #[case] as_what: Wrong) {
     let found = first_complaint(1..=SEEDS_FOR_A_DEFECT, |seed| {
         let record = play(defect.plan(seed), defect);

@@ -26,9 +26,6 @@ const CLAIM_TTL: Duration = Duration::from_secs(10);
 /// The end of a run, when what went wrong is long over.
 const LAST_PART: Duration = Duration::from_mins(15);
 
-/// With so many calls an hour counts as spent.
-const SPENT: usize = 1_400;
-
 /// What is wrong with a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrong {
@@ -63,16 +60,21 @@ pub(super) fn complaints(record: &Record) -> Vec<Complaint> {
 /// Two calls about one alert, of whomever, must not be out at the same time; those that left late, after a stop, the rule
 /// gives up on.
 fn asked_twice_at_once(record: &Record) -> Option<String> {
-    if record.plan.jumps() {
-        // By the journal's time such a question is over early.
+    if record.plan.journal_time_is_off() {
+        // By it such a question may be over early.
         return None;
     }
+    // Another log does not know of it.
+    let recreated = record.plan.recreated();
+    let forgotten =
+        |earlier: &Flight, flight: &Flight| recreated.is_some_and(|at| (earlier.left..flight.left).contains(&at));
     let mut last: HashMap<&str, &Flight> = HashMap::new();
     for flight in record.flights.iter().filter(|flight| !flight.late) {
         let earlier = last.insert(&flight.alert, flight);
         // Its caller may have been killed, and its answer lost.
         let over = |earlier: &Flight| earlier.over.unwrap_or(Duration::MAX).min(earlier.left + CALL_TIMEOUT);
-        if let Some(earlier) = earlier.filter(|earlier| over(earlier) > flight.left) {
+        let earlier = earlier.filter(|earlier| over(earlier) > flight.left && !forgotten(earlier, flight));
+        if let Some(earlier) = earlier {
             return Some(format!(
                 "{} was asked by instance {} at {:?} while {} was asking since {:?}",
                 flight.alert, flight.instance, flight.left, earlier.instance, earlier.left
@@ -88,9 +90,11 @@ fn not_granted(record: &Record) -> Option<String> {
     for flight in &record.flights {
         *calls.entry(&flight.alert).or_default() += 1;
     }
-    let mut budget = Budget::default();
-    for message in &record.messages {
-        for entry in message.entries() {
+    for log in &record.logs {
+        let mut budget = Budget::default();
+        for (message, entry) in
+            log.iter().flat_map(|message| message.entries().into_iter().map(move |entry| (message, entry)))
+        {
             match (budget.apply(message.time(), &entry), &entry.body) {
                 (Ruling::Granted(_), Body::Claim(claim)) => {
                     if let Some(calls) = calls.get_mut(claim.alert.as_str()) {
@@ -109,9 +113,9 @@ fn not_granted(record: &Record) -> Option<String> {
 /// Once a pause is written down, only what was granted before may still leave.
 fn called_in_a_pause(record: &Record) -> Option<String> {
     let is_freeze = |message: &&Stored| message.entries().iter().any(|entry| matches!(&entry.body, Body::Freeze(_)));
-    record.pauses.iter().filter(|_| !record.plan.jumps()).find_map(|(begins, ends)| {
+    record.pauses.iter().filter(|_| !record.plan.journal_time_is_off()).find_map(|(begins, ends)| {
         let within = |when: &Duration| (*begins..*ends).contains(when);
-        let written = record.messages.iter().filter(|message| within(&message.landed)).find(is_freeze);
+        let written = record.messages().filter(|message| within(&message.landed)).find(is_freeze);
         let calls = record.flights.iter().filter(|flight| within(&flight.left) && !flight.late);
         if let Some(known) = written.map(|message| message.landed) {
             let last = calls.map(|flight| flight.left).max()?;
@@ -128,7 +132,7 @@ fn stalled(record: &Record) -> Option<String> {
     let (lately, in_the_hour) = (since(LAST_PART), since(Duration::from_hours(1)));
     let waiting: usize = record.askers.iter().map(|asker| asker.waiting().0).sum();
     let least = if record.plan.load.saturates() { 100 } else { waiting.min(20) };
-    (lately < least && in_the_hour < SPENT).then(|| {
+    (lately < least && in_the_hour < record.plan.spent()).then(|| {
         format!(
             "{lately} calls in the last {LAST_PART:?}, {in_the_hour} in the last hour, while {waiting} alerts waited, all \
              calm since {CALM:?}"
@@ -156,8 +160,8 @@ impl Figures {
             calls: record.flights.len(),
             hours: [first, record.flights.len() - first],
             worst: record.sim.windows().iter().map(|window| (window.limit.per.as_secs(), window.worst)).collect(),
-            messages: record.messages.len(),
-            entries: record.messages.iter().map(|message| message.entries().len()).sum(),
+            messages: record.messages().count(),
+            entries: record.messages().map(|message| message.entries().len()).sum(),
             late: record.flights.iter().filter(|flight| flight.late).count(),
             answered: record.askers.iter().map(super::load::Asker::answered).sum(),
         }

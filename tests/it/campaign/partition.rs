@@ -1,4 +1,5 @@
-//! The simulated partition: messages in the order that decides, each stamped by a broker's clock that may step.
+//! The simulated partition: messages in the order that decides, each stamped by a broker's clock that may step, or by the
+//! clock of who wrote it. Its topic may be deleted and created anew.
 
 use std::{
     sync::{Arc, Mutex},
@@ -48,30 +49,71 @@ pub(super) type Step = (Duration, i64);
 pub(super) struct Partition {
     started: Instant,
     steps: Arc<[Step]>,
+    /// How fast the broker's clock runs; that of everyone else, the service too, runs at 1.
+    rate: f64,
     messages: Arc<Mutex<Vec<Stored>>>,
+    /// The logs before this one, each as it was when it was deleted.
+    gone: Arc<Mutex<Vec<Vec<Stored>>>>,
     end: Signal<usize>,
+    /// Which log it is.
+    log: Signal<usize>,
 }
 
 impl Partition {
-    pub(super) fn new(steps: &[Step]) -> Self {
-        Self { started: Instant::now(), steps: steps.into(), messages: Arc::default(), end: Signal::default() }
+    pub(super) fn new(steps: &[Step], rate: f64) -> Self {
+        Self {
+            started: Instant::now(),
+            steps: steps.into(),
+            rate,
+            messages: Arc::default(),
+            gone: Arc::default(),
+            end: Signal::default(),
+            log: Signal::default(),
+        }
     }
 
-    /// Takes a message in, and says at which offset.
-    pub(super) fn land(&self, bytes: Arc<[u8]>) -> i64 {
+    /// Takes a message in, stamped by its writer or else by the broker, and says at which offset.
+    pub(super) fn land(&self, bytes: Arc<[u8]>, stamp: Option<i64>) -> i64 {
         let mut messages = self.messages.lock().unwrap();
-        messages.push(Stored { at: self.clock(), landed: self.started.elapsed(), bytes });
+        let at = stamp.unwrap_or_else(|| self.clock());
+        messages.push(Stored { at, landed: self.started.elapsed(), bytes });
         let end = messages.len();
         drop(messages);
         self.end.set(end);
         offset(end - 1)
     }
 
+    /// Deletes the log, and creates an empty one in its place.
+    pub(super) fn recreate(&self) {
+        let old = std::mem::take(&mut *self.messages.lock().unwrap());
+        let mut gone = self.gone.lock().unwrap();
+        gone.push(old);
+        self.end.set(0);
+        self.log.set(gone.len());
+    }
+
+    /// Which log it is, and its changes.
+    pub(super) fn log(&self) -> &Signal<usize> {
+        &self.log
+    }
+
+    /// Every log there was, the present one last.
+    pub(super) fn logs(&self) -> Vec<Vec<Stored>> {
+        let mut logs = self.gone.lock().unwrap().clone();
+        logs.push(self.from(0));
+        logs
+    }
+
+    /// Whether anything was ever written.
+    pub(super) fn was_written(&self) -> bool {
+        self.logs().iter().any(|log| !log.is_empty())
+    }
+
     /// The broker's clock now.
     pub(super) fn clock(&self) -> i64 {
         let elapsed = self.started.elapsed();
         let stepped: i64 = self.steps.iter().filter(|(when, _)| *when <= elapsed).map(|(_, by)| by).sum();
-        START.as_millisecond() + i64::try_from(elapsed.as_millis()).unwrap() + stepped
+        START.as_millisecond() + i64::try_from(elapsed.mul_f64(self.rate).as_millis()).unwrap() + stepped
     }
 
     /// One past the newest message, and its changes.
@@ -135,9 +177,9 @@ mod tests {
     use super::*;
 
     async fn a_message_a_second(messages: &[&str], steps: &[Step]) -> Partition {
-        let partition = Partition::new(steps);
+        let partition = Partition::new(steps, 1.0);
         for message in messages {
-            partition.land(message.as_bytes().into());
+            partition.land(message.as_bytes().into(), None);
             advance(Duration::from_secs(1)).await;
         }
         partition

@@ -54,9 +54,17 @@ pub(super) struct Record {
     pub(super) plan: Plan,
     pub(super) sim: Sim,
     pub(super) flights: Vec<Flight>,
-    pub(super) messages: Vec<Stored>,
+    /// What was in each log that there was, one after the other.
+    pub(super) logs: Vec<Vec<Stored>>,
     pub(super) askers: Vec<Asker>,
     pub(super) pauses: Vec<(Duration, Duration)>,
+}
+
+impl Record {
+    /// All messages that ever were.
+    pub(super) fn messages(&self) -> impl Iterator<Item = &Stored> {
+        self.logs.iter().flatten()
+    }
 }
 
 /// Plays a plan, in a runtime of its own.
@@ -70,7 +78,8 @@ impl World {
         let clock = Clock::following_tokio(START);
         let mut settings = Settings::new(plan.seed);
         settings.plan = Answers::new(plan.seed, plan.mix);
-        let partitions = (0..defect.partitions(plan.instances)).map(|_| Partition::new(&plan.steps)).collect();
+        let partitions = 0..defect.partitions(plan.instances);
+        let partitions = partitions.map(|_| Partition::new(&plan.steps, plan.rate)).collect();
         Self {
             sim: Sim::new(settings, clock.clone()),
             flights: Flights::new(),
@@ -128,7 +137,7 @@ impl World {
             plan: world.plan.clone(),
             sim: world.sim.clone(),
             flights: world.flights.all(),
-            messages: world.partitions[0].from(0),
+            logs: world.partitions[0].logs(),
             askers,
             pauses: world.pauses.lock().unwrap().clone(),
         }
@@ -205,6 +214,7 @@ impl World {
                 self.sim.switch(|switches| switches.outage = Some(Outage::Unavailable));
                 self.after(lasts, |world| world.sim.switch(|switches| switches.outage = None));
             }
+            Event::Recreate => self.partitions[0].recreate(),
         }
     }
 
