@@ -5,8 +5,10 @@
 //! them and counts for itself. That is at most 5.5 calls a second, so a run of 3,000 alerts takes eight minutes: CI runs fewer, and `ALERT_IPS_FULL=1`
 //! all of them. `ALERT_IPS_SEED` repeats a run's disturbances.
 
+mod accounts;
 mod chaos;
 mod fails_closed;
+mod limits;
 mod numbers;
 mod sharing;
 mod versions;
@@ -17,9 +19,12 @@ use std::{
     time::Duration,
 };
 
-use alert_ips::sim::{
-    Settings,
-    world::{Message, Shares, World},
+use alert_ips::{
+    domain::alert::Severity,
+    sim::{
+        Call, Settings,
+        world::{Message, Shares, World},
+    },
 };
 use jiff::{Timestamp, ToSpan as _};
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
@@ -56,6 +61,12 @@ fn new_alerts(seed: u64, count: usize) -> Vec<Message> {
     World::new(seed, Timestamp::now() - 10.minutes()).shares(Shares::ONLY_NEW).take(count).collect()
 }
 
+/// The same, all of them High, so that nothing but the limits holds them back, and in a shape that names the tenant.
+fn high_alerts(seed: u64, tenant: &str, count: usize) -> Vec<Message> {
+    let mut world = World::new(seed, Timestamp::now() - 10.minutes()).tenant(tenant);
+    (0..count).map(|_| world.alert(Severity::High)).collect()
+}
+
 /// New alerts, and `percent` of all messages repeat one of those before.
 fn alerts_with_repeats(seed: u64, count: usize, percent: usize) -> Vec<Message> {
     let mut rng = SmallRng::seed_from_u64(seed);
@@ -76,12 +87,16 @@ fn ids(messages: &[Message]) -> BTreeSet<String> {
     alerts.filter(|alert| !alert.expired).map(|alert| alert.id.clone()).collect()
 }
 
+/// The alert that a call asks about.
+fn alert_of(call: &Call) -> &str {
+    call.path.strip_prefix("/api/alerts/").and_then(|rest| rest.strip_suffix("/ips")).unwrap()
+}
+
 /// The statuses of the calls about each alert, as the service counted them; `None` where it broke the connection.
 fn calls_by_alert(service: &Service) -> BTreeMap<String, Vec<Option<u16>>> {
     let mut calls: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for call in service.sim.calls() {
-        let id = call.path.strip_prefix("/api/alerts/").and_then(|rest| rest.strip_suffix("/ips")).unwrap();
-        calls.entry(id.to_owned()).or_default().push(call.status);
+        calls.entry(alert_of(&call).to_owned()).or_default().push(call.status);
     }
     calls
 }

@@ -184,6 +184,7 @@ fn numbers_of_a_replay_of_an_hour_of_full_load() {
         );
     }
     let fastest = took.iter().map(|(_, took)| *took).min().unwrap();
+    println!("the fastest of them: {:.2} s (aim: 1 s)", fastest.as_secs_f64());
     assert!(fastest <= Duration::from_secs(5), "{fastest:?}");
 }
 

@@ -44,6 +44,24 @@ impl Broker {
         self.tool("start");
     }
 
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it keeps its settings and its data.
+    pub(super) fn folder(&self) -> PathBuf {
+        let status = self.tool("status");
+        let (_, folder) = status.split_once('(').unwrap();
+        folder.trim_end_matches(')').into()
+    }
+
+    /// Its process, while it runs.
+    pub(super) fn process(&self) -> u32 {
+        let status = self.tool("status");
+        let (_, process) = status.split_once("process ").unwrap();
+        process.split_once(' ').unwrap().0.parse().unwrap()
+    }
+
     fn start_at(port: u16, own: bool) -> Self {
         let mut broker = Self { bootstrap: String::new(), port, own };
         if own {

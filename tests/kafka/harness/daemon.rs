@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    fmt::Display,
+    fmt::{Display, Write as _},
     fs::{self, File},
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -14,6 +14,7 @@ use std::{
 
 use alert_ips::sim::world::TENANT;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{LONG, Topics, eventually};
@@ -67,6 +68,23 @@ impl Config {
             "#
         );
         Self { file, properties: "[kafka.properties]\n".to_owned(), set: Vec::new() }
+    }
+
+    /// With a further account, of another tenant.
+    pub fn account(mut self, name: &str, tenant_id: &str, client_id: &str, origin: &str) -> Self {
+        write!(
+            self.file,
+            r#"
+            [accounts.{name}]
+            tenant_id = "{tenant_id}"
+            client_id = "{client_id}"
+            client_secret_file = "./client-secret"
+            api_url = "{origin}"
+            authority_url = "{origin}"
+            "#
+        )
+        .unwrap();
+        self
     }
 
     /// Sets one key, as `--set` does.
@@ -219,6 +237,14 @@ impl Daemon {
 
     pub fn wait_until_ready(&mut self) {
         self.wait_for("/readyz says 200", LONG, |daemon| daemon.page("/readyz").filter(|(status, _)| *status == 200));
+    }
+
+    /// Why an account makes no calls, as `/readyz` tells it: its `paused`. `None` while the page does not answer.
+    pub fn paused(&self, account: &str) -> Option<Value> {
+        let (_, body) = self.page("/readyz?verbose")?;
+        let json: Value = serde_json::from_str(&body).unwrap();
+        let accounts = json["accounts"].as_array().unwrap();
+        Some(accounts.iter().find(|known| known["name"] == account).unwrap()["paused"].clone())
     }
 
     /// The sum of a metric over its labels.

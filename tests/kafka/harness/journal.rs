@@ -1,6 +1,7 @@
 //! The journal as an auditor sees it, with a plain consumer and a plain JSON parser; and as a stranger may write to it.
 
 use alert_ips::sim::world::TENANT;
+use jiff::Timestamp;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::Value;
 
@@ -12,6 +13,12 @@ use super::{
 /// One message of the journal.
 #[derive(Debug)]
 pub struct JournalMessage {
+    /// Whose it is: tenant and client.
+    pub key: String,
+    pub partition: i32,
+    pub offset: i64,
+    /// The broker's time.
+    pub at: Timestamp,
     pub bytes: Vec<u8>,
     pub json: Value,
 }
@@ -20,6 +27,11 @@ impl JournalMessage {
     /// What the entries of one kind say: `claim`, `answer`, `terms`, `freeze` or `checkpoint`.
     pub fn entries(&self, kind: &str) -> impl Iterator<Item = &Value> {
         self.json["entries"].as_array().into_iter().flatten().filter_map(move |entry| entry.get(kind))
+    }
+
+    /// Who wrote it: one life of one instance.
+    pub fn writer(&self) -> &str {
+        self.json["writer"].as_str().unwrap()
     }
 
     /// How many bytes of it are addresses, with their quotes and commas.
@@ -31,12 +43,27 @@ impl JournalMessage {
 }
 
 impl Topics {
-    /// All that stands in the journal, in its order.
+    /// All that stands in the journal of the one account, in its order.
     pub fn read_journal(&self) -> Vec<JournalMessage> {
+        let messages = self.read_journals();
+        for message in &messages {
+            assert_eq!(message.key, format!("{TENANT}/{CLIENT}"));
+        }
+        messages
+    }
+
+    /// The same of all accounts; in order within each.
+    pub fn read_journals(&self) -> Vec<JournalMessage> {
         let messages = self.read(&self.journal).into_iter().map(|record| {
-            assert_eq!(record.key.as_deref(), Some(format!("{TENANT}/{CLIENT}").as_bytes()));
             let bytes = record.payload.unwrap().to_vec();
-            JournalMessage { json: serde_json::from_slice(&bytes).unwrap(), bytes }
+            JournalMessage {
+                key: String::from_utf8(record.key.unwrap().into()).unwrap(),
+                partition: record.receipt.partition.number,
+                offset: record.receipt.offset,
+                at: record.timestamp.unwrap(),
+                json: serde_json::from_slice(&bytes).unwrap(),
+                bytes,
+            }
         });
         messages.collect()
     }

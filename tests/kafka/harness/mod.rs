@@ -4,6 +4,7 @@ mod broker;
 mod checker;
 mod daemon;
 mod journal;
+mod node;
 mod service;
 mod topics;
 
@@ -17,6 +18,7 @@ pub use self::{
     checker::{Checker, Published},
     daemon::{CLIENT, Config, Daemon, program},
     journal::JournalMessage,
+    node::Node,
     service::Service,
     topics::{Seeded, Topics},
 };

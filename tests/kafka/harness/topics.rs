@@ -73,7 +73,13 @@ impl Topics {
 
     /// Creates a topic with these settings, and waits until it is there.
     pub fn make(&self, name: &str, settings: &[(&str, &str)]) {
-        let new = NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1));
+        self.make_on(&[1], name, settings);
+    }
+
+    /// The same on these brokers, the first of which leads all partitions.
+    pub fn make_on(&self, brokers: &[i32], name: &str, settings: &[(&str, &str)]) {
+        let places = vec![brokers; usize::try_from(PARTITIONS).unwrap()];
+        let new = NewTopic::new(name, PARTITIONS, TopicReplication::Variable(&places));
         let new = settings.iter().fold(new, |new, (setting, value)| new.set(setting, value));
         // A topic that was deleted under this name may be going still.
         super::eventually(&format!("{name} is created"), ANSWER, || {
