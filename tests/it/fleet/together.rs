@@ -128,7 +128,7 @@ async fn smaller_limits_of_one_instance_hold_for_all_from_when_it_declares_them(
     }
     sleep(Duration::from_mins(5)).await;
     let limits = vec!["20 per 1m".parse().unwrap()];
-    fleet.accounts[0].hold_to(Terms { limits, ..defaults(&Settings::new(1)).terms });
+    fleet.instances[0].account.hold_to(Terms { limits, ..defaults(&Settings::new(1)).terms });
     // What is on its way is made, and what was granted leaves the windows.
     sleep(Duration::from_mins(2)).await;
     let before = fleet.sim.counts().calls;
