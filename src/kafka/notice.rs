@@ -263,6 +263,11 @@ pub(super) fn explain(client: Client, code: Code, servers: &str, about: &str) ->
         Code::PollExceeded => Trouble::Other(format!(
             "the consumer was not polled in time and left the group: {about}; it joins again by itself"
         )),
+        Code::OffsetNotAvailable => Trouble::Other(format!(
+            "a new leader does not tell yet where its log ends: {about}{goes_on}; if it stays, there are too few replicas in \
+             sync: look for a broker that is down"
+        )),
+        other if about.contains(&code_words(other)) => Trouble::Other(format!("kafka reports: {about}{goes_on}")),
         other => Trouble::Other(format!("kafka reports: {about} ({}){goes_on}", code_words(other))),
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI32, Ordering},
+        atomic::{AtomicBool, AtomicI32, Ordering},
     },
     thread,
     time::Duration,
@@ -135,14 +135,21 @@ impl Writer {
         }
     }
 
-    /// A producer that has failed for good answers for what it holds, and is replaced.
+    /// A producer that has failed for good answers for what it holds, and is replaced. So is one that let an entry time out:
+    /// after an outage an idempotent producer was seen to send nothing more while the brokers answered everyone else. What
+    /// it still brings into the log has a number below those that follow, and counts for nothing.
     fn rebuild_if_dead(&mut self) -> Result<(), AppendFailed> {
         if let Some(producer) = &self.producer {
-            let Some((code, reason)) = producer.client().fatal_error() else { return Ok(()) };
-            tracing::warn!(
-                reason = %notice::clean(&reason), code = %notice::code_words(code),
-                "the producer of the journal has failed for good; it is made anew"
-            );
+            if let Some((code, reason)) = producer.client().fatal_error() {
+                tracing::warn!(
+                    reason = %notice::clean(&reason), code = %notice::code_words(code),
+                    "the producer of the journal has failed for good; it is made anew"
+                );
+            } else if producer.context().timed_out.load(Ordering::Relaxed) {
+                tracing::debug!("an entry timed out: the producer of the journal is made anew");
+            } else {
+                return Ok(());
+            }
         }
         discard(self.producer.take());
         let producer = self.connect().map_err(|error| AppendFailed::not_appended(error.to_string()))?;
@@ -157,6 +164,7 @@ impl Writer {
             topic: self.place.topic.clone(),
             give_up_after: self.give_up_after,
             cause: Mutex::default(),
+            timed_out: AtomicBool::new(false),
         };
         let config = self.config.journal_writer(self.give_up_after);
         Ok(ThreadedProducer::from_config_and_context(&config, callbacks)?)
@@ -184,6 +192,8 @@ struct Callbacks {
     give_up_after: Duration,
     /// What went wrong last since an entry was appended: why one times out.
     cause: Mutex<Option<String>>,
+    /// Whether an entry was not taken in time.
+    timed_out: AtomicBool,
 }
 
 impl ClientContext for Callbacks {
@@ -209,7 +219,9 @@ impl ProducerContext for Callbacks {
                 Ok(message.offset())
             }
             Err((error, message)) => {
-                Err(self.failed(error.rdkafka_error_code().unwrap_or(Code::Fail), message.payload_len()))
+                let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+                self.timed_out.fetch_or(code == Code::MessageTimedOut, Ordering::Relaxed);
+                Err(self.failed(code, message.payload_len()))
             }
         };
         // Waits for its turn, on the producer's own thread; an owner that is gone needs no answer.
@@ -232,7 +244,8 @@ impl Callbacks {
                 let cause = self.cause.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let cause = cause.unwrap_or_else(|| "no answer came".to_owned());
                 format!(
-                    "the journal {topic} did not take an entry within {}: {cause}; check that the brokers run, and \
+                    "the journal {topic} did not take an entry within {}: {cause}; look for a broker that is down (an entry \
+                     wants as many replicas in sync as the topic's min.insync.replicas says), and check \
                      kafka.bootstrap_servers ({})",
                     humantime::format_duration(self.give_up_after),
                     self.servers
