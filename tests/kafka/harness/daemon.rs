@@ -132,6 +132,12 @@ impl Config {
         fs::write(&file, format!("{}\n{}", self.file, self.properties)).unwrap();
         let mut command = Command::new(program());
         command.args(words).arg("--config").arg(file);
+        // As the unit file sets it.
+        command.envs([
+            ("MALLOC_ARENA_MAX", "1"),
+            ("MALLOC_TRIM_THRESHOLD_", "65536"),
+            ("MALLOC_MMAP_THRESHOLD_", "65536"),
+        ]);
         for assignment in &self.set {
             command.args(["--set", assignment]);
         }
