@@ -139,7 +139,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         self.config.terms.skew = footing.skew;
         if let Some(known) = self.standing.carried.take() {
             tracing::warn!(
-                "the journal is another one and empty: what this instance knows of the calls is written into it"
+                "the journal is another one, or has lost its newest entries: what this instance knows of the calls is written into it"
             );
             self.append(Body::Checkpoint(known));
             // The budget in it is as doubtful as it was, and nothing else in the other log says so.
