@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use alert_ips::{
     domain::{alert::Severity, terms::Terms},
-    sim::{Answer, Mix, Plan, Settings},
+    sim::{Answer, Mix, Plan},
 };
 use futures_util::FutureExt as _;
 use tokio::time::sleep;
 
-use super::Fleet;
-use crate::world::defaults;
+use super::{Fleet, terms};
 
 #[tokio::test(start_paused = true)]
 async fn three_instances_keep_one_budget_and_use_it() {
@@ -128,12 +127,12 @@ async fn smaller_limits_of_one_instance_hold_for_all_from_when_it_declares_them(
     }
     sleep(Duration::from_mins(5)).await;
     let limits = vec!["20 per 1m".parse().unwrap()];
-    fleet.instances[0].account.hold_to(Terms { limits, ..defaults(&Settings::new(1)).terms });
+    fleet.instances[0].account.hold_to(Terms { limits, ..terms() });
     // What is on its way is made, and what was granted leaves the windows.
     sleep(Duration::from_mins(2)).await;
-    let before = fleet.sim.counts().calls;
+    let before = fleet.calls();
     sleep(Duration::from_mins(10)).await;
-    let calls = fleet.sim.counts().calls - before;
+    let calls = fleet.calls() - before;
     assert!((100..=200).contains(&calls), "{calls} calls in ten minutes, with 20 a minute");
     fleet.assert_limits_kept();
 }
