@@ -130,6 +130,7 @@ impl Link {
 
     pub(super) fn fetch_from(&mut self, partition: i32, offset: i64) -> Result<(), Unanswered> {
         let answer = self.list(partition, offset).and_then(|list| self.kafka.assign(&list));
+        self.let_it_stop();
         self.answer(answer)
     }
 
@@ -137,6 +138,15 @@ impl Link {
         if let Err(error) = self.kafka.unassign() {
             tracing::warn!(error = %notice::error_words(&error), "the journal can't be put down");
         }
+        self.let_it_stop();
+    }
+
+    /// Waits until what was fetched before has stopped. librdkafka, 2.15.0 still, ends the process where a partition is
+    /// taken away again, also by closing, before it has noticed that it stopped (confluentinc/librdkafka#5573). Its main
+    /// thread takes questions in the order they are asked: the answer to any comes after the stopping, and what is asked
+    /// next comes after the notice of it.
+    fn let_it_stop(&self) {
+        self.kafka.rebalance_protocol();
     }
 
     /// The newest checkpoint that is old enough, searched for in steps back from the end. Where the log has lost its

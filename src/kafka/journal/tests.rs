@@ -50,6 +50,20 @@ impl Broker {
     }
 }
 
+/// librdkafka ends the process where a partition is taken away twice before it has been seen to stop.
+#[test]
+fn reading_begins_elsewhere_and_ends_at_once_however_often() {
+    let broker = Broker::with_journal();
+    for _ in 0..5 {
+        let mut link = link::Link::open(&broker.config(), &place("a/b"), Client::Journal).unwrap();
+        for _ in 0..50 {
+            link.fetch_from(0, 0).unwrap();
+        }
+        link.fetch_nothing();
+        link.fetch_from(0, 0).unwrap();
+    }
+}
+
 fn place(key: &str) -> LogPlace {
     LogPlace { topic: "journal".into(), key: key.into() }
 }
