@@ -97,7 +97,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
     pub(super) fn admit(&mut self, ask: Ask) {
         if let Some(outcome) = self.answers.fresh(&ask.alert, self.clock.wall()) {
             self.reporting.metrics.answer_reused();
-            let _ = ask.reply.send(Ok(outcome.clone()));
+            let _ = ask.reply.send(Ok(outcome));
             return;
         }
         if let Some(lookup) = self.lookups.get_mut(&ask.alert.id) {
@@ -170,7 +170,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
     /// Ends a lookup: everyone who asked gets the result.
     pub(super) fn resolve(&mut self, id: &AlertId, result: &Result<Outcome, Rejection>) {
         if let Ok(outcome) = result {
-            self.answers.insert(id.clone(), outcome.clone());
+            self.answers.insert(id, outcome);
         }
         if let Some(lookup) = self.lookups.remove(id) {
             lookup.resolve(result);
@@ -206,10 +206,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
     pub(super) fn answered_elsewhere(&mut self, answer: &Answer) {
         self.elsewhere.remove(&answer.alert);
         if let Some(outcome) = &answer.outcome {
-            self.answers.insert(answer.alert.clone(), outcome.clone());
+            self.answers.insert(&answer.alert, outcome);
         }
         let Some(lookup) = self.lookups.get_mut(&answer.alert).filter(|lookup| lookup.is_waiting()) else { return };
-        if let Some(outcome) = self.answers.fresh(&lookup.alert, self.clock.wall()).cloned() {
+        if let Some(outcome) = self.answers.fresh(&lookup.alert, self.clock.wall()) {
             self.backlog.remove(&lookup.place);
             self.reporting.metrics.answer_reused();
             self.resolve(&answer.alert, &Ok(outcome));
