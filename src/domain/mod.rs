@@ -19,5 +19,6 @@ pub mod reasks;
 pub mod record;
 pub mod related_ips;
 pub mod retry;
+pub mod settled;
 pub mod terms;
 pub mod time;
