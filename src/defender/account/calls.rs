@@ -178,7 +178,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
     /// Makes the call as soon as this host's clock allows it too, unless an answer came while the claim was on its way.
     pub(super) fn granted(&mut self, permit: Permit, id: AlertId) {
         let lookup = self.lookups.get(&id).map(|lookup| &lookup.alert);
-        let fresh = lookup.and_then(|alert| self.answers.fresh(alert, self.clock.wall())).cloned();
+        let fresh = lookup.and_then(|alert| self.answers.fresh(alert, self.clock.wall()));
         if let Some(outcome) = fresh {
             self.give_back(permit.claim, &id);
             self.reporting.metrics.answer_reused();
@@ -192,8 +192,8 @@ impl<J: Journal, T: Transport> Account<J, T> {
     fn release_held(&mut self, now: BootTime) -> Option<BootTime> {
         while let Some((permit, id)) = self.held.pop_front() {
             let room = self.own_clock.room(now);
-            // A pause that was asked for since holds for what was granted before it too.
-            let frozen = now < self.frozen_here;
+            // A pause that was asked for since, by whomever, holds for what was granted before it too.
+            let frozen = now < self.frozen_here || self.is_stopped();
             if !frozen && room.is_some_and(|room| room <= now) {
                 self.own_clock.begin(permit.claim, now);
                 self.call(permit, id);
@@ -207,6 +207,12 @@ impl<J: Journal, T: Transport> Account<J, T> {
             }
         }
         None
+    }
+
+    /// Whether the journal says that no calls are to be made.
+    fn is_stopped(&self) -> bool {
+        let now = self.journal.now();
+        self.budget.outlook(now).frozen_until().is_some() || self.standing.doubted_until(now).is_some()
     }
 
     /// Frees the slot of a permit that no call was made with.

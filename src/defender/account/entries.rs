@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
-use super::{Account, calls::Claimed};
+use super::{
+    Account,
+    calls::Claimed,
+    standing::{Standing, Use},
+};
 use crate::{
     defender::{
         journal::{Footing, Journal, News, NotAppended},
@@ -12,7 +16,7 @@ use crate::{
         transport::Transport,
     },
     domain::{
-        budget::{Budget, Checkpoint, Ruling},
+        budget::{Budget, Ruling},
         journal::{Answer, Body, Claim, Entry, EntryId, Freeze, Permit, Stamped},
         reasks::Reasks,
         retry::Backoff,
@@ -35,61 +39,6 @@ const DECLARE_AGAIN: Duration = Duration::from_secs(5);
 /// How long nothing is claimed after several claims in a row were refused: others are faster.
 const AFTER_REFUSALS: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) };
 
-/// How the account stands with its journal.
-pub(super) struct Standing {
-    /// Why no calls may be claimed, if that is so. Empty words: the journal has told nothing yet.
-    unusable: Option<String>,
-    /// The entries that come are history.
-    replaying: bool,
-    /// Until when, and why, the budget may not be what it seems.
-    doubt: Option<(JournalTime, String)>,
-    /// What was known of a log that is gone.
-    carried: Option<Box<Checkpoint>>,
-    /// What must be appended once that is possible again.
-    overdue: Vec<Body>,
-    /// The newest entry.
-    offset: i64,
-    /// No checkpoint is appended before this.
-    checkpoint_due: JournalTime,
-    /// Entries since the newest checkpoint.
-    since_checkpoint: u64,
-}
-
-impl Default for Standing {
-    fn default() -> Self {
-        Self {
-            unusable: Some(String::new()),
-            replaying: true,
-            doubt: None,
-            carried: None,
-            overdue: Vec::new(),
-            offset: 0,
-            checkpoint_due: JournalTime::default(),
-            since_checkpoint: 0,
-        }
-    }
-}
-
-impl Standing {
-    /// Why no calls may be claimed, if that is so.
-    pub(super) fn trouble(&self, now: JournalTime) -> Option<&str> {
-        self.unusable.as_deref().or(self.doubted(now).map(|(_, why)| why.as_str()))
-    }
-
-    /// Until when the budget is in doubt.
-    pub(super) fn doubted_until(&self, now: JournalTime) -> Option<JournalTime> {
-        self.doubted(now).map(|(until, _)| *until)
-    }
-
-    fn doubted(&self, now: JournalTime) -> Option<&(JournalTime, String)> {
-        self.doubt.as_ref().filter(|(until, _)| *until > now)
-    }
-
-    pub(super) fn is_usable(&self) -> bool {
-        self.unusable.is_none()
-    }
-}
-
 impl<J: Journal, T: Transport> Account<J, T> {
     /// Takes the news that are there.
     pub(super) fn replay(&mut self) {
@@ -104,7 +53,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             News::Replay(budget) => self.begin_replay(*budget),
             News::Usable(footing) => self.journal_usable(footing),
             News::Unusable(why) => {
-                self.standing.unusable = Some(why);
+                self.standing.journal = Use::Stopped(why);
                 self.report_condition(self.clock.boot());
             }
             News::Doubtful => self.declare_terms(),
@@ -132,10 +81,8 @@ impl<J: Journal, T: Transport> Account<J, T> {
     }
 
     fn journal_usable(&mut self, footing: Footing) {
-        if std::mem::take(&mut self.standing.replaying) {
-            self.own_clock.adopt(&self.budget, self.journal.now(), self.clock.boot());
-        }
-        self.standing.unusable = None;
+        self.standing.replaying = false;
+        self.standing.journal = Use::Open;
         self.config.terms.skew = footing.skew;
         if let Some(known) = self.standing.carried.take() {
             tracing::warn!(
@@ -146,7 +93,8 @@ impl<J: Journal, T: Transport> Account<J, T> {
             if let Some((_, why)) = self.standing.doubted(self.journal.now()).cloned() {
                 self.append(Body::Freeze(Freeze { lasts: self.config.terms.memory(), why }));
             }
-        } else if let Some(why) = footing.unproven {
+        } else if let Some(why) = footing.unproven.filter(|_| self.standing.doubted(self.journal.now()).is_none()) {
+            // An instance that can't judge the entries of a newer version stops itself, and not the newer ones.
             let lasts = self.config.terms.memory();
             tracing::warn!(calls_begin_in = %humantime::format_duration(lasts), "{why}");
             self.append(Body::Freeze(Freeze { lasts, why }));
@@ -172,6 +120,11 @@ impl<J: Journal, T: Transport> Account<J, T> {
     fn apply(&mut self, stamped: &Stamped) {
         let Stamped { at, offset, entry } = stamped;
         self.standing.offset = *offset;
+        if entry.id.writer == self.last_entry.writer {
+            // After a replay the journal's time is that of its newest entry, however long ago that was, until an entry of
+            // our own comes back; and nothing is granted to us before.
+            self.own_clock.adopt(&self.budget, *at, self.clock.boot());
+        }
         let ruling = self.budget.apply(*at, entry);
         if ruling == Ruling::Copy {
             return;

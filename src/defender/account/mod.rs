@@ -9,6 +9,7 @@ mod calls;
 mod entries;
 mod lookup;
 mod report;
+mod standing;
 mod verdicts;
 
 use std::{
@@ -31,8 +32,8 @@ use tokio::{
 use self::{
     access::Access,
     calls::{Called, Claimed},
-    entries::Standing,
     lookup::Lookup,
+    standing::Standing,
 };
 use super::{journal::Journal, pacer::Pacer, token::SignIn, transport::Transport, wire::Api};
 use crate::{

@@ -69,11 +69,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let condition = if let Some(why) = self.access.trouble(now) {
             Condition::Waiting(why.to_owned())
         } else if let Some(why) = self.standing.trouble(self.journal.now()) {
-            if why.is_empty() {
-                Condition::Starting("reading the journal".to_owned())
-            } else {
-                Condition::Waiting(why.to_owned())
-            }
+            Condition::Waiting(why.to_owned())
+        } else if self.standing.is_reading() {
+            Condition::Starting("reading the journal".to_owned())
         } else if self.access.is_starting() {
             Condition::Starting("signing in".to_owned())
         } else if self.breaker.is_open() {
