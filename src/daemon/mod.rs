@@ -87,6 +87,8 @@ pub struct Daemon {
     accounts: JoinSet<()>,
     /// By name, with what the journal was opened for.
     handles: Vec<(Arc<str>, AccountHandle, Demands)>,
+    /// How long a call may take.
+    call_timeout: Duration,
     admin: Option<JoinHandle<()>>,
 }
 
@@ -159,11 +161,12 @@ impl Daemon {
         let served = Admin { health: health.clone(), metrics: metrics.clone(), watches: watches.clone() };
         let admin = listener.map(|(listener, address)| serve_admin(listener, address, served, &phase));
         phase.send_replace(Phase::Running);
+        let call_timeout = settings.http.total_timeout;
         let handles = handles
             .into_iter()
             .map(|(account, handle)| (account.name.clone(), handle, journal_demands(settings, account)))
             .collect();
-        Ok(Self { phase, watches, health, metrics, dispatcher, accounts, handles, admin })
+        Ok(Self { phase, watches, health, metrics, dispatcher, accounts, handles, call_timeout, admin })
     }
 
     /// Where the present state can be read.
@@ -179,19 +182,19 @@ impl Daemon {
         &self.metrics
     }
 
-    /// Lets the accounts hold themselves to other terms from now on. Says in words what has to wait for a restart.
-    pub fn hold_to(&self, settings: &Settings) -> Vec<String> {
+    /// Lets the accounts hold themselves to other terms from now on. Names those that can't: their journal would have to
+    /// be kept for longer than was checked when it was opened.
+    pub fn hold_to(&self, settings: &Settings) -> Vec<Arc<str>> {
         let mut refused = Vec::new();
         for account in &settings.accounts {
             let Some((name, handle, opened_for)) = self.handles.iter().find(|(name, ..)| *name == account.name) else {
                 continue;
             };
             if journal_demands(settings, account).retention > opened_for.retention {
-                refused.push(format!(
-                    "accounts.{name}.limits: the journal must be kept for longer than was checked at the start, so they take effect at the next one"
-                ));
+                refused.push(name.clone());
             } else {
-                handle.hold_to(terms(settings, account));
+                // How long a call may take is decided by the transport, which stays as it was opened.
+                handle.hold_to(Terms { call_timeout: self.call_timeout, ..terms(settings, account) });
             }
         }
         refused

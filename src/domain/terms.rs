@@ -5,6 +5,15 @@ use std::{num::NonZeroU32, time::Duration};
 use super::limit::Limit;
 
 /// What decides about an account's claims, beside the entries themselves.
+///
+/// The life of a slot, in the journal's time but for the claim's own life:
+///
+/// ```text
+/// claim ──claim_ttl──▶ no call any more      answer ──hold(limit)──▶ free again
+///   └── lapse_after = claim_ttl + call_timeout + margin ──▶ taken to be over, should no answer come: hold(limit) from there
+/// ```
+///
+/// `memory` is the longest way through it: so long what a writer said last still matters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Terms {
     /// The service's limits. Never empty.
@@ -24,6 +33,15 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// Whether a configuration may hold these, so that nothing that is worked out from them overflows.
+    pub fn are_sound(&self) -> bool {
+        const LONGEST: Duration = Duration::from_hours(24);
+        let parts = self.share > 0.0 && self.share <= 1.0 && (0.0..=0.5).contains(&self.reserve);
+        let waits = [self.claim_ttl, self.call_timeout, self.skew].iter().all(|wait| *wait <= LONGEST);
+        let limits = !self.limits.is_empty() && self.limits.iter().all(|limit| Limit::PER.contains(&limit.per));
+        parts && waits && limits && self.max_in_flight > 0
+    }
+
     /// The calls of `limit` that this account may use.
     pub fn scaled(&self, limit: &Limit) -> u32 {
         limit.scaled(self.share)
@@ -171,6 +189,18 @@ mod tests {
         assert_eq!(terms.effective_in_flight(), effective);
         assert_eq!(terms.minor_in_flight(), minor);
         assert_eq!(terms.usable(&terms.limits[0]), usable_of_first);
+    }
+
+    #[rstest]
+    #[case::no_limit(Terms { limits: Vec::new(), ..Terms::example() })]
+    #[case::too_long_a_period(Terms { limits: vec![Limit { calls: NonZeroU32::MIN, per: Duration::MAX }], ..Terms::example() })]
+    #[case::no_share(Terms { share: 0.0, ..Terms::example() })]
+    #[case::a_share_that_is_no_number(Terms { share: f64::NAN, ..Terms::example() })]
+    #[case::all_reserved(Terms { reserve: 1.0, ..Terms::example() })]
+    #[case::calls_for_ever(Terms { call_timeout: Duration::from_nanos(u64::MAX), ..Terms::example() })]
+    #[case::none_in_flight(Terms { max_in_flight: 0, ..Terms::example() })]
+    fn terms_that_no_configuration_has_are_unsound(#[case] terms: Terms) {
+        assert!(Terms::example().are_sound() && !terms.are_sound());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     defender::journal::{Footing, Journal, News, NotAppended},
     domain::{
-        journal::{Entry, holds_checkpoint, write_message},
+        journal::{Body, Entry, holds_checkpoint, write_message},
         time::{BootTime, JournalTime},
     },
     kafka::journal::{AppendFailed, AppendId, Break, Checkpoint, Judgement, Log, LogEvent, Start as LogStart},
@@ -212,12 +212,16 @@ impl<L: Log> KafkaJournal<L> {
     }
 
     fn not_appended(&mut self, entries: Vec<Entry>, failed: &AppendFailed) {
+        if failed.too_large && entries.len() > 1 {
+            self.outbox.push_apart(entries);
+            return self.send();
+        }
         let how = match (failed.too_large, failed.may_appear) {
             (true, _) => NotAppended::TooLarge,
             (false, true) => NotAppended::Unknown,
             (false, false) => NotAppended::Never,
         };
-        if how != NotAppended::TooLarge {
+        if how != NotAppended::TooLarge || !entries.iter().any(may_be_large) {
             let words =
                 format!("{}; no calls until entries are taken again, which is tried every few seconds", failed.words);
             self.unwritable = Some((words, self.clock.boot() + AGAIN_AFTER));
@@ -372,6 +376,15 @@ impl<L: Log> Journal for KafkaJournal<L> {
         if tokio::time::timeout(FLUSH_WITHIN, arrived).await.is_err() {
             tracing::warn!("the last entries are not known to be in the journal; their calls count as unanswered");
         }
+    }
+}
+
+/// Whether it can do with less: without its addresses, or not at all.
+fn may_be_large(entry: &Entry) -> bool {
+    match &entry.body {
+        Body::Answer(answer) => answer.outcome.is_some(),
+        Body::Checkpoint(_) => true,
+        Body::Claim(_) | Body::Terms(_) | Body::Freeze(_) => false,
     }
 }
 

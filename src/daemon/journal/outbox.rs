@@ -23,6 +23,8 @@ const GATHER: Duration = Duration::from_millis(5);
 /// What is handed in together travels together, and so does what is handed in while a message is on its way.
 #[derive(Default)]
 pub(super) struct Outbox {
+    /// Each goes alone, before the others: together they were too large.
+    apart: VecDeque<Entry>,
     /// In order, and since when the first of them waits.
     unsent: Vec<Entry>,
     since: BootTime,
@@ -47,15 +49,22 @@ impl Outbox {
         self.unsent.push(entry);
     }
 
+    pub(super) fn push_apart(&mut self, entries: Vec<Entry>) {
+        self.apart.extend(entries);
+    }
+
     /// Until when what is unsent waits for company, if nothing arrives before.
     pub(super) fn held_until(&self) -> Option<BootTime> {
         let is_gathering = !self.unsent.is_empty() && self.unsent.len() < ENTRIES_OF_A_MESSAGE;
         let is_on_its_way = self.sent.back().is_some_and(|sent| !sent.read);
-        (is_gathering && is_on_its_way).then(|| self.since + GATHER)
+        (is_gathering && is_on_its_way && self.apart.is_empty()).then(|| self.since + GATHER)
     }
 
     /// The entries of the next message, if any are unsent.
     pub(super) fn next_message(&mut self) -> Option<Vec<Entry>> {
+        if let Some(entry) = self.apart.pop_front() {
+            return Some(vec![entry]);
+        }
         let most = self.unsent.len().min(ENTRIES_OF_A_MESSAGE);
         let end = self.unsent[..most].iter().position(ends_message).map_or(most, |last| last + 1);
         let rest = self.unsent.split_off(end);

@@ -9,8 +9,11 @@ use rstest::rstest;
 use super::*;
 use crate::{
     domain::{
+        alert::AlertId,
         budget::Budget,
-        journal::{Body, EntryId, Freeze, Stamped, WriterId, read_message},
+        journal::{Answer, EntryId, Freeze, Reached, Stamped, WriterId, read_message},
+        outcome::{Outcome, Status},
+        related_ips::RelatedIps,
         terms::Terms,
     },
     kafka::journal::{LogEntry, ReadingFrom},
@@ -110,6 +113,13 @@ fn entry(number: u64, body: Body) -> Entry {
 
 fn terms() -> Body {
     Body::Terms(Terms::example())
+}
+
+fn answer() -> Body {
+    let outcome = Outcome { status: Status::Empty, ips: RelatedIps::default(), retrieved_at: Timestamp::UNIX_EPOCH };
+    let claim = EntryId { writer: WriterId(7), number: 1 };
+    let alert = AlertId::parse("a").unwrap();
+    Body::Answer(Answer { claim, alert, reached: Reached::Complete, status: Some(200), outcome: Some(outcome) })
 }
 
 fn message(offset: i64, entry: Entry) -> LogEntry {
@@ -230,12 +240,36 @@ async fn what_can_not_be_appended_comes_back_and_is_tried_again_until_it_can() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_entry_that_is_too_large_is_no_reason_to_stop() {
+async fn an_answer_that_is_too_large_is_no_reason_to_stop() {
+    let mut fixture = Fixture::usable().await;
+    fixture.journal.append(entry(1, answer()));
+    assert!(fixture.next().await.is_empty());
+    fixture.tell(LogEvent::Appended { id: AppendId(0), result: Err(failed(false, true)) });
+    assert!(matches!(fixture.next().await[..], [News::NotAppended(_, NotAppended::TooLarge)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_that_are_too_large_together_travel_apart() {
+    let mut fixture = Fixture::usable().await;
+    fixture.journal.append(entry(1, terms()));
+    fixture.journal.append(entry(2, answer()));
+    assert!(fixture.next().await.is_empty());
+    fixture.journal.append(entry(3, terms()));
+    fixture.tell(LogEvent::Appended { id: AppendId(0), result: Err(failed(false, true)) });
+    assert!(fixture.next().await.is_empty());
+    let numbers = |message: &Vec<Entry>| message.iter().map(|entry| entry.id.number).collect();
+    let appended: Vec<Vec<_>> = fixture.done.appended().iter().map(numbers).collect();
+    assert_eq!(appended, [vec![1, 2], vec![1], vec![2], vec![3]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_takes_not_even_small_entries_is_one_that_can_not_be_written() {
     let mut fixture = Fixture::usable().await;
     fixture.journal.append(entry(1, terms()));
     assert!(fixture.next().await.is_empty());
     fixture.tell(LogEvent::Appended { id: AppendId(0), result: Err(failed(false, true)) });
-    assert!(matches!(fixture.next().await[..], [News::NotAppended(_, NotAppended::TooLarge)]));
+    let news = fixture.next().await;
+    assert!(matches!(&news[..], [News::NotAppended(..), News::Unusable(why)] if why.contains("is away")), "{news:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -72,6 +72,17 @@ impl Budget {
     }
 }
 
+impl Checkpoint {
+    /// Whether there is a window for each limit of the terms, with slots that can be counted.
+    pub fn is_sound(&self) -> bool {
+        let limits = Terms::strictest(self.views.iter().map(|view| &view.terms)).map_or(0, |terms| terms.limits.len());
+        let countable = |points: &Vec<(JournalTime, u32)>| {
+            points.iter().map(|(_, slots)| u64::from(*slots)).sum::<u64>() <= u64::from(u32::MAX / 2)
+        };
+        self.windows.len() == limits && self.windows.iter().all(countable)
+    }
+}
+
 impl From<&Checkpoint> for Budget {
     fn from(checkpoint: &Checkpoint) -> Self {
         let writer = |known: &KnownWriter| {

@@ -262,7 +262,7 @@ impl TryFrom<TermsDocument> for Terms {
             let calls = calls.try_into().map_err(|_| Self::Error::custom("a limit of no calls"))?;
             Ok(Limit { calls, per: Duration::from_nanos(per) })
         };
-        Ok(Self {
+        let terms = Self {
             limits: document.limits.into_iter().map(limit).collect::<Result<_, Self::Error>>()?,
             share: document.share,
             reserve: document.reserve,
@@ -270,7 +270,9 @@ impl TryFrom<TermsDocument> for Terms {
             claim_ttl: Duration::from_nanos(document.claim_ttl),
             call_timeout: Duration::from_nanos(document.call_timeout),
             skew: Duration::from_nanos(document.skew),
-        })
+        };
+        // Whoever wrote others holds them against everybody, as long as they say.
+        if terms.are_sound() { Ok(terms) } else { Err(Self::Error::custom("terms that no configuration has")) }
     }
 }
 
@@ -326,7 +328,7 @@ impl TryFrom<CheckpointDocument> for Checkpoint {
             Ok((entry_id(&name, number)?, alert_id(&alert)?, time(lapse)))
         };
         let window = |points: Vec<(u64, u32)>| points.into_iter().map(|(free, slots)| (time(free), slots)).collect();
-        Ok(Self {
+        let checkpoint = Self {
             offset: document.offset,
             now: time(document.now),
             frozen_until: time(document.frozen_until),
@@ -336,7 +338,8 @@ impl TryFrom<CheckpointDocument> for Checkpoint {
             windows: document.windows.into_iter().map(window).collect(),
             open: document.open.into_iter().map(call).collect::<Result<_, Self::Error>>()?,
             refused: document.refused.into_iter().map(entry).collect::<Result<_, Self::Error>>()?,
-        })
+        };
+        if checkpoint.is_sound() { Ok(checkpoint) } else { Err(Self::Error::custom("windows that are not the terms'")) }
     }
 }
 
@@ -367,108 +370,4 @@ fn time(nanos: u64) -> JournalTime {
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-    use crate::domain::budget::Budget;
-
-    fn entry(body: Body) -> Entry {
-        let id = EntryId { writer: WriterId(0x00c0_ffee_00c0_ffee), number: 17 };
-        Entry { id, instance: "host-1".into(), body }
-    }
-
-    fn alert() -> AlertId {
-        AlertId::parse("da637551227677560813_-961444813").unwrap()
-    }
-
-    fn claim() -> Entry {
-        let (severity, reserved, highs_wait) = (Severity::High, true, false);
-        entry(Body::Claim(Claim { alert: alert(), severity, reserved, highs_wait }))
-    }
-
-    fn answer(outcome: Option<Outcome>) -> Entry {
-        let (claim, reached, status) = (claim().id, Reached::Complete, Some(200));
-        entry(Body::Answer(Answer { claim, alert: alert(), reached, status, outcome }))
-    }
-
-    fn found() -> Outcome {
-        let ips = RelatedIps::from_texts(["104.80.104.128", "2001:db8::1"]);
-        Outcome { status: Status::Found, ips, retrieved_at: "2026-11-23T18:40:00.123Z".parse().unwrap() }
-    }
-
-    fn checkpoint() -> Entry {
-        let mut budget = Budget::default();
-        let at = |n: u64| JournalTime::from_origin(Duration::from_nanos(1_790_000_000_123_456_789 + n));
-        let mut terms = entry(Body::Terms(Terms::example()));
-        terms.id.number = 1;
-        budget.apply(at(0), &terms);
-        budget.apply(at(5), &claim());
-        let mut refused = claim();
-        refused.id.writer = WriterId(7);
-        budget.apply(at(6), &refused);
-        let mut answered = answer(None);
-        answered.id.number = 18;
-        budget.apply(at(7), &answered);
-        entry(Body::Checkpoint(Box::new(budget.checkpoint(Some(41)))))
-    }
-
-    #[rstest]
-    #[case::terms(entry(Body::Terms(Terms { share: 0.3, ..Terms::example() })))]
-    #[case::claim(claim())]
-    #[case::answer(answer(None))]
-    #[case::outcome(answer(Some(found())))]
-    #[case::freeze(entry(Body::Freeze(Freeze { lasts: Duration::from_millis(1_500), why: "429".into() })))]
-    #[case::checkpoint(checkpoint())]
-    fn an_entry_is_read_as_it_was_written(#[case] entry: Entry) {
-        let message = write_message(std::slice::from_ref(&entry));
-        assert_eq!(holds_checkpoint(&message), matches!(entry.body, Body::Checkpoint(_)));
-        assert_eq!(read_message(&message).unwrap(), [entry]);
-    }
-
-    #[test]
-    fn a_message_holds_many_entries() {
-        let mut second = answer(None);
-        second.id.number += 1;
-        let entries = [claim(), second];
-        assert_eq!(read_message(&write_message(&entries)).unwrap(), entries);
-    }
-
-    #[test]
-    fn a_probe_is_a_message_without_entries() {
-        let probe = probe_message(WriterId(7), "host-1");
-        assert_eq!(read_message(&probe).unwrap(), []);
-        assert!(!holds_checkpoint(&probe));
-    }
-
-    /// Beside the addresses themselves an entry has at most 300 bytes.
-    #[rstest]
-    #[case::claim(claim())]
-    #[case::answer(answer(Some(Outcome { ips: RelatedIps::default(), ..found() })))]
-    fn an_entry_is_small(#[case] entry: Entry) {
-        let bytes = write_message(&[entry]).len();
-        assert!(bytes <= 300, "{bytes} bytes");
-    }
-
-    #[test]
-    fn a_person_can_read_an_entry() {
-        insta::assert_snapshot!(String::from_utf8(write_message(&[answer(Some(found()))])).unwrap(), @r#"{"v":1,"writer":"00c0ffee00c0ffee","n":17,"instance":"host-1","entries":[{"answer":{"claim":["00c0ffee00c0ffee",17],"alert":"da637551227677560813_-961444813","reached":"complete","status":200,"outcome":{"status":"found","ips":["104.80.104.128","2001:db8::1"],"retrieved_at":"2026-11-23T18:40:00.123Z"}}}]}"#);
-    }
-
-    #[test]
-    fn an_entry_of_a_newer_version_is_told_from_a_broken_one() {
-        for newer in
-            [&br#"{"v":2,"something":"else"}"#[..], br#"{"v":2,"writer":"1","n":1,"instance":"h","entries":[]}"#]
-        {
-            assert!(matches!(read_message(newer), Err(InvalidMessage::Newer(2))));
-        }
-        for broken in [
-            &b"{}"[..],
-            b"",
-            b"\xff",
-            br#"{"v":1,"writer":"x","n":1,"instance":"h","entries":[{"freeze":{"lasts":1,"why":""}}]}"#,
-        ] {
-            assert!(matches!(read_message(broken), Err(InvalidMessage::Malformed(_))), "{broken:?}");
-        }
-    }
-}
+mod tests;
