@@ -34,17 +34,28 @@ impl InForce {
             tracing::warn!(keys = others.join(", "), "SIGHUP: these take effect at the next start");
         }
         if live.is_empty() {
-            tracing::info!("SIGHUP: nothing else has changed");
+            let words = if others.is_empty() { "nothing has changed" } else { "nothing else has changed" };
+            tracing::info!("SIGHUP: {words}");
             return;
         }
-        for refused in daemon.hold_to(&loaded.settings) {
-            tracing::warn!("SIGHUP: {refused}");
+        let refused = daemon.hold_to(&loaded.settings);
+        let is_refused = |key: &String| refused.iter().any(|account| key.starts_with(&format!("accounts.{account}.")));
+        let (refused, taken): (Vec<_>, Vec<_>) = live.into_iter().partition(is_refused);
+        if !refused.is_empty() {
+            tracing::warn!(
+                keys = refused.join(", "),
+                "SIGHUP: the journal would have to be kept for longer than was checked at the start, so these take effect \
+                 at the next one"
+            );
+        }
+        if taken.is_empty() {
+            return;
         }
         // What waits for a restart is told again with the next one.
-        self.0.retain(|value| !is_live(&value.key));
-        self.0.extend(loaded.effective.into_iter().filter(|value| is_live(&value.key)));
+        self.0.retain(|value| !taken.contains(&value.key));
+        self.0.extend(loaded.effective.into_iter().filter(|value| taken.contains(&value.key)));
         tracing::info!(
-            keys = live.join(", "),
+            keys = taken.join(", "),
             "SIGHUP: changed; where instances differ, the smaller limits hold until all agree and the calls of before have \
              left the windows"
         );

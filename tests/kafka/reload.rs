@@ -35,7 +35,7 @@ fn changed_limits_hold_without_a_restart_and_mistakes_change_nothing() {
     assert!(declared >= 2, "{declared} terms in the journal");
 
     daemon.reload(|text| text.replace("40 per 10s", "40 per 10h"));
-    wait_for_log(&mut daemon, "must be kept for longer");
+    wait_for_log(&mut daemon, "have to be kept for longer");
     assert_eq!(limit(&daemon), Some(40.0));
     daemon.stop();
     service.assert_no_violation();

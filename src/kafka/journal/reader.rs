@@ -20,7 +20,7 @@ use super::{
 /// Idle polls between two tries in a gap: 1 s. Counted, not measured: nothing here depends on the exact time.
 const RETRY_POLLS: u32 = 20;
 
-/// Idle polls after which it is looked whether the log is still the same: 10 s without an entry.
+/// Idle polls, in all, after which it is looked whether the log is still the same: 10 s of waiting.
 const LOOK_POLLS: u32 = 200;
 
 pub(super) struct Reader {
