@@ -3,12 +3,12 @@
 //! It returns what to write and never produces by itself; a dead letter is one more thing to write. So every way of
 //! delivering, and every test, shares this one path.
 
-use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::{
-    FutureExt, Stream, StreamExt,
+    FutureExt as _, StreamExt as _,
     future::{Either, Ready, ready},
-    stream::{self, FuturesUnordered},
+    stream::FuturesUnordered,
 };
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
@@ -81,40 +81,58 @@ pub enum Written {
 
 impl Pipeline {
     /// Decides every alert of a record. Takes as long as its lookups take: from microseconds to hours.
-    pub async fn process(&self, record: Arc<Record>, outlet: Outlet) -> Result<Decided, LetGo> {
+    pub async fn process(self: Arc<Self>, record: Arc<Record>, outlet: Outlet) -> Result<Decided, LetGo> {
         let since = record.timestamp.unwrap_or_else(|| self.clock.wall());
         // Boxed: a record may wait for hours, and need not hold the room that putting its questions took.
-        let Put { questions, mut rejections, room: _room } = Box::pin(self.put_all(&record, since)).await?;
+        let put = Box::pin(self.put_all(&record, since)).await?;
+        let (Asked { index, alert, question }, _room) = match put.single() {
+            Ok(only) => only,
+            Err(put) => return Box::pin(self.decide_all(&record, since, put, outlet)).await,
+        };
+        let answer = question.await;
+        let mut writes = Vec::new();
+        let rejections = match self.decide(&record, since, Answered { index, alert, answer })? {
+            Ok(write) => {
+                writes.push(write);
+                Vec::new()
+            }
+            Err(rejection) => vec![rejection],
+        };
+        writes.extend(self.dead_letter(&record, rejections));
+        Ok(Decided { early: 0, writes })
+    }
+
+    /// Decides the alerts of a message that holds several, each as soon as its answer is there.
+    async fn decide_all(
+        &self,
+        record: &Arc<Record>,
+        since: Timestamp,
+        put: Put<'_>,
+        outlet: Outlet,
+    ) -> Result<Decided, LetGo> {
+        let Put { questions, mut rejections, room: _room } = put;
         let mut undecided = questions.len();
-        let mut answers = pin!(answers(questions));
+        let mut answers = questions.into_iter().map(Asked::answered).collect::<FuturesUnordered<_>>();
         let mut decided = Decided::default();
-        #[expect(
-            clippy::while_let_loop,
-            reason = "a `while let` holds the answer across the await, for each who waits"
-        )]
-        loop {
-            let Some(answered) = answers.next().await else { break };
+        while let Some(answered) = answers.next().await {
             undecided -= 1;
-            let early = match self.decide(&record, since, answered)? {
-                Ok(write) if undecided > 0 => Some(Box::pin(outlet.put(write))),
-                Ok(write) => {
-                    decided.writes.push(write);
-                    None
+            match self.decide(record, since, answered)? {
+                Ok(write) if undecided > 0 => {
+                    decided.early += 1;
+                    outlet.put(write).await;
                 }
-                Err(rejection) => {
-                    rejections.push(rejection);
-                    None
-                }
-            };
-            if let Some(early) = early {
-                decided.early += 1;
-                early.await;
+                Ok(write) => decided.writes.push(write),
+                Err(rejection) => rejections.push(rejection),
             }
         }
-        if let Some(rejection) = merged(rejections) {
-            decided.writes.push(dead_letter(Record::clone(&record), rejection, self.clock.wall(), usize::MAX));
-        }
+        decided.writes.extend(self.dead_letter(record, rejections));
         Ok(decided)
+    }
+
+    /// One dead letter for all rejections: it carries the whole record anyway.
+    fn dead_letter(&self, record: &Record, rejections: Vec<Rejection>) -> Option<Write> {
+        let rejection = merged(rejections)?;
+        Some(dead_letter(record.clone(), rejection, self.clock.wall(), usize::MAX))
     }
 
     /// Puts all questions before the first answer is awaited, so that their order is the account's to choose.
@@ -126,7 +144,7 @@ impl Pipeline {
             self.metrics.alert_decoded(alert.severity);
             let alert = Arc::new(alert);
             let question = self.put(&alert, since).await?;
-            questions.push((index, alert, question));
+            questions.push(Asked { index, alert, question });
         }
         Ok(Put { questions, rejections: message.rejection.into_iter().collect(), room })
     }
@@ -179,11 +197,38 @@ impl Outlet {
     }
 }
 
-/// What a record asks: each alert with its place in the message, and what of it can't be asked.
+/// What a record asks, and what of it can't be asked.
 struct Put<'a> {
-    questions: Vec<(usize, Arc<Alert>, Question)>,
+    questions: Vec<Asked>,
     rejections: Vec<Rejection>,
     room: Option<SemaphorePermit<'a>>,
+}
+
+impl<'a> Put<'a> {
+    /// The only question, where there is nothing else: most messages hold one alert, which need not cost what several do.
+    fn single(mut self) -> Result<(Asked, Option<SemaphorePermit<'a>>), Self> {
+        if self.questions.len() > 1 || !self.rejections.is_empty() {
+            return Err(self);
+        }
+        match self.questions.pop() {
+            Some(only) => Ok((only, self.room)),
+            None => Err(self),
+        }
+    }
+}
+
+/// An alert with its place in the message, and its question.
+struct Asked {
+    index: usize,
+    alert: Arc<Alert>,
+    question: Question,
+}
+
+impl Asked {
+    fn answered(self) -> impl Future<Output = Answered> {
+        let Self { index, alert, question } = self;
+        question.map(move |answer| Answered { index, alert, answer })
+    }
 }
 
 /// An alert's question: decided at once, or put to its account. Boxed where it is decided: those that wait are many.
@@ -198,19 +243,6 @@ struct Answered {
     index: usize,
     alert: Arc<Alert>,
     answer: Result<Result<Outcome, Rejection>, LetGo>,
-}
-
-/// The answers as they come. Most records put one question, which shall not cost what many do.
-fn answers(questions: Vec<(usize, Arc<Alert>, Question)>) -> impl Stream<Item = Answered> {
-    let single = questions.len() == 1;
-    let mut answers = questions
-        .into_iter()
-        .map(|(index, alert, question)| question.map(move |answer| Answered { index, alert, answer }));
-    if single && let Some(only) = answers.next() {
-        Either::Left(stream::once(only))
-    } else {
-        Either::Right(answers.collect::<FuturesUnordered<_>>())
-    }
 }
 
 /// The configured accounts, by tenant.
@@ -273,7 +305,7 @@ fn named(alert: &Alert, rejection: &Rejection) -> Rejection {
     Rejection { reason: rejection.reason, detail: format!("alert {}: {}", alert.id, rejection.detail) }
 }
 
-/// One record gives at most one dead letter: it carries the whole record anyway.
+/// What was wrong with a record, in one.
 fn merged(rejections: Vec<Rejection>) -> Option<Rejection> {
     /// More would not be read, and be cut from the header.
     const TOLD: usize = 3;

@@ -11,6 +11,7 @@ mod writes;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use tokio::{
     sync::{mpsc, watch},
     time::MissedTickBehavior,
@@ -128,8 +129,8 @@ struct Open {
     log: Log,
     bytes: usize,
     /// How many writes it led to, once all its alerts are decided.
-    writes: Option<usize>,
-    acknowledged: usize,
+    writes: Option<u32>,
+    acknowledged: u32,
 }
 
 impl Dispatcher {
@@ -247,7 +248,8 @@ impl Dispatcher {
         let (id, record) = (self.last_record, Arc::new(record));
         self.open.insert(id, Open { record: record.clone(), log, bytes, writes: None, acknowledged: 0 });
         let (pipeline, outlet) = (self.pipeline.clone(), Outlet { record: id, early: self.early_sender.clone() });
-        self.lives.begin(log, async move { Ended { record: id, result: pipeline.process(record, outlet).await } });
+        let life = pipeline.process(record, outlet);
+        self.lives.begin(log, life.map(move |result| Ended { record: id, result }));
     }
 
     /// Forgets the records of logs that were given up or began anew; whoever reads them next begins with them again.
@@ -264,7 +266,8 @@ impl Dispatcher {
         let Ended { record: id, result } = ended;
         let Ok(decided) = result else { return self.let_go(id) };
         let Some(open) = self.open.get_mut(&id) else { return };
-        open.writes = Some(decided.early + decided.writes.len());
+        // A message holds far fewer alerts.
+        open.writes = u32::try_from(decided.early + decided.writes.len()).ok();
         for write in decided.writes {
             self.write(id, write);
         }

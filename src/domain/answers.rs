@@ -29,8 +29,8 @@ pub struct Answers {
     hasher: RandomState,
     /// The number of an id's latest answer, by the id's hash.
     latest: HashMap<u64, u64>,
-    /// In the order of their arrival, with the hash of the id. One that is not the id's latest is stale.
-    kept: VecDeque<(u64, Packed)>,
+    /// In the order of their arrival. One that is not the id's latest is stale.
+    kept: VecDeque<Packed>,
     /// The number of the first of them.
     first: u64,
 }
@@ -46,12 +46,13 @@ impl Answers {
         if self.capacity == 0 {
             return;
         }
-        let hash = self.hasher.hash_one(id);
+        let hash = self.hasher.hash_one(id.as_str().as_bytes());
         self.latest.insert(hash, self.first + self.kept.len() as u64);
-        self.kept.push_back((hash, Packed::new(id, outcome)));
+        self.kept.push_back(Packed::new(id, outcome));
         // Repeated ids leave stale answers behind, so the order is bounded by itself.
         while self.kept.len() > self.capacity {
-            if let Some((hash, _)) = self.kept.pop_front()
+            if let Some(oldest) = self.kept.pop_front()
+                && let hash = self.hasher.hash_one(oldest.id())
                 && self.latest.get(&hash) == Some(&self.first)
             {
                 self.latest.remove(&hash);
@@ -63,9 +64,10 @@ impl Answers {
     /// The answer for this alert, if it is still good: obtained after the alert's last update, or, where no update time
     /// is known, within `reuse_for`.
     pub fn fresh(&self, alert: &Alert, now: Timestamp) -> Option<Outcome> {
-        let number = self.latest.get(&self.hasher.hash_one(&alert.id))?;
-        let (_, packed) = self.kept.get(usize::try_from(number - self.first).ok()?)?;
-        let (id, outcome) = packed.unpack()?;
+        let id = alert.id.as_str().as_bytes();
+        let number = self.latest.get(&self.hasher.hash_one(id))?;
+        let packed = self.kept.get(usize::try_from(number - self.first).ok()?).filter(|packed| packed.id() == id)?;
+        let outcome = packed.outcome()?;
         let fresh = match alert.updated {
             Some(updated) => {
                 outcome.retrieved_at.duration_since(updated).unsigned_abs() > CLOCK_SKEW
@@ -73,7 +75,7 @@ impl Answers {
             }
             None => now.duration_since(outcome.retrieved_at).unsigned_abs() <= self.reuse_for,
         };
-        (fresh && id == alert.id.as_str().as_bytes()).then_some(outcome)
+        fresh.then_some(outcome)
     }
 
     pub fn len(&self) -> usize {
@@ -110,11 +112,19 @@ impl Packed {
         Self(bytes.into())
     }
 
-    /// The id's bytes, and the outcome. `None` never comes of what [`new`](Self::new) made.
-    fn unpack(&self) -> Option<(&[u8], Outcome)> {
+    fn id(&self) -> &[u8] {
+        self.parts().map_or(&[], |(id, _)| id)
+    }
+
+    /// The id, and what comes after it.
+    fn parts(&self) -> Option<(&[u8], &[u8])> {
         let (length, rest) = self.0.split_first()?;
-        let (id, rest) = rest.split_at_checked(usize::from(*length))?;
-        let (status, rest) = rest.split_first()?;
+        rest.split_at_checked(usize::from(*length))
+    }
+
+    /// `None` never comes of what [`new`](Self::new) made.
+    fn outcome(&self) -> Option<Outcome> {
+        let (status, rest) = self.parts()?.1.split_first()?;
         let (seconds, rest) = rest.split_first_chunk()?;
         let (nanoseconds, mut rest) = rest.split_first_chunk()?;
         let mut ips = Vec::new();
@@ -128,7 +138,7 @@ impl Packed {
         }
         let status = *Status::ALL.get(usize::from(*status))?;
         let retrieved_at = Timestamp::new(i64::from_le_bytes(*seconds), i32::from_le_bytes(*nanoseconds)).ok()?;
-        Some((id, Outcome { status, ips: RelatedIps::from_addresses(ips), retrieved_at }))
+        Some(Outcome { status, ips: RelatedIps::from_addresses(ips), retrieved_at })
     }
 }
 
@@ -182,14 +192,14 @@ mod tests {
         let retrieved_at = Timestamp::new(-5, -999_999_999).unwrap();
         let outcome = Outcome { status, ips: RelatedIps::from_texts(ips.iter().copied()), retrieved_at };
         let packed = Packed::new(&AlertId::parse(id).unwrap(), &outcome);
-        assert_eq!(packed.unpack(), Some((id.as_bytes(), outcome)));
+        assert_eq!((packed.id(), packed.outcome()), (id.as_bytes(), Some(outcome)));
     }
 
     #[test]
     fn an_id_with_the_hash_of_another_has_no_answer() {
         let mut answers = Answers::new(Duration::from_mins(15), 3);
         answers.insert(&AlertId::parse("a").unwrap(), &answer(0));
-        let hash = answers.hasher.hash_one(AlertId::parse("b").unwrap());
+        let hash = answers.hasher.hash_one(b"b".as_slice());
         answers.latest.insert(hash, 0);
         assert_eq!(answers.fresh(&alert("b", None), at(0)), None);
     }

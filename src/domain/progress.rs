@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 
-/// Lookups finish out of order; what may be committed is the lowest offset that is still open.
+use super::settled::Settled;
+
+/// Lookups finish out of order; what may be committed is the lowest offset that is still open, and beside it which offsets
+/// beyond it are settled, so that whoever reads the partition next redoes only what was open.
 ///
-/// Only offsets that were read are known, so gaps (compaction, transaction markers) need no care.
+/// Only offsets that were read are known to be records: what lies between them (compaction, transaction markers) counts as
+/// whatever is shorter to tell.
 ///
 /// ```
 /// # use alert_ips::domain::progress::Progress;
@@ -13,45 +17,107 @@ use std::collections::BTreeSet;
 /// progress.open(9);
 /// progress.settle(9);
 /// assert_eq!(progress.watermark(), Some(7));
+/// assert!(progress.settled().contains(9));
 /// progress.settle(7);
 /// assert_eq!(progress.watermark(), Some(10));
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     open: BTreeSet<i64>,
-    /// One past the highest offset ever opened.
+    /// Beyond the watermark: by this reader, and, from `end` on, by those before it.
+    settled: Settled,
+    /// What is below it was read, or was settled by those before.
     end: Option<i64>,
+    /// Where reading goes on: one past the highest offset read, or where it began.
+    next: Option<i64>,
 }
 
 impl Progress {
+    /// Goes on where another reader stopped: it had settled everything below `next`, and beyond it what it says.
+    pub fn resume(next: i64, settled: Settled) -> Self {
+        Self { open: BTreeSet::new(), settled, end: Some(next), next: Some(next) }
+    }
+
     /// Whether this offset was read before: the partition's log begins anew (its topic was recreated, or its end was
     /// lost), and what is known of the old one says nothing about it.
     pub fn begins_anew(&self, offset: i64) -> bool {
-        self.end.is_some_and(|end| offset < end)
+        self.next.is_some_and(|next| offset < next)
     }
 
-    /// A record was read.
-    pub fn open(&mut self, offset: i64) {
-        self.open.insert(offset);
-        self.end = self.end.max(Some(offset + 1));
+    /// A record was read. False where it is settled already: then nothing is to be done.
+    pub fn open(&mut self, offset: i64) -> bool {
+        let settled = self.end.is_some_and(|end| offset < end) || self.settled.contains(offset);
+        if !settled {
+            self.open.insert(offset);
+        }
+        self.next = Some(offset + 1);
+        self.end = self.end.max(self.next);
+        self.forget_settled();
+        !settled
     }
 
     /// Everything that follows from the record is acknowledged.
     pub fn settle(&mut self, offset: i64) {
-        self.open.remove(&offset);
+        if !self.open.remove(&offset) {
+            return;
+        }
+        let mut settled = offset..offset + 1;
+        // Of what is no record between two settled ones it is shorter to say that it is settled too.
+        if let Some(earlier) = self.settled.before(offset)
+            && self.open.range(earlier.end..offset).next().is_none()
+        {
+            settled.start = earlier.start;
+        }
+        if let Some(later) = self.settled.after(offset)
+            && self.end.is_some_and(|end| later.start < end)
+            && self.open.range(offset..later.start).next().is_none()
+        {
+            settled.end = later.end;
+        }
+        self.settled.insert(settled);
+        self.forget_settled();
     }
 
-    /// Where a reader must go on to miss nothing: the lowest open offset, or the end. `None` before the first record.
+    fn forget_settled(&mut self) {
+        if self.open.is_empty() {
+            self.end = self.end.map(|end| self.settled.end_of(end).unwrap_or(end));
+        }
+        if let Some(watermark) = self.watermark() {
+            self.settled.forget_below(watermark);
+        }
+    }
+
+    /// Where a reader must go on to miss nothing: the lowest offset that is not settled. `None` before the first record.
     pub fn watermark(&self) -> Option<i64> {
         self.open.first().copied().or(self.end)
+    }
+
+    /// What is settled beyond the watermark.
+    pub fn settled(&self) -> &Settled {
+        &self.settled
+    }
+
+    /// The most bytes that telling what is settled may take, however the open records end.
+    pub fn longest_text(&self) -> usize {
+        let (Some(watermark), Some(end)) = (self.watermark(), self.end) else { return 0 };
+        self.settled.longest(watermark, end)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rstest::rstest;
 
     use super::*;
+
+    /// As the next reader takes over.
+    fn resumed(progress: &Progress) -> Progress {
+        let watermark = progress.watermark().unwrap();
+        let text = progress.settled().write(watermark, 4_096);
+        assert!(text.len() <= progress.longest_text(), "{text}");
+        Progress::resume(watermark, Settled::read(watermark, &text).unwrap())
+    }
 
     #[test]
     fn nothing_read_means_nothing_to_commit() {
@@ -63,31 +129,99 @@ mod tests {
         let mut progress = Progress::default();
         progress.open(10);
         assert!(!progress.begins_anew(11) && progress.begins_anew(10) && progress.begins_anew(0));
+        // Of an offset beyond the end of the log the broker says that it is out of range, and reading begins earlier.
+        assert!(Progress::resume(10, Settled::default()).begins_anew(9));
+    }
+
+    /// What comparable programs got wrong.
+    #[rstest]
+    // An empty text stands for a partition without anything beyond, not for one offset more or less.
+    #[case::nothing_beyond(&[100, 101], &[100, 101], &[102], &[102])]
+    #[case::one_behind_the_first(&[100, 101, 102], &[101], &[100, 101, 102], &[100, 102])]
+    // Offsets that compaction or a transaction's markers took are never delivered, and must not stay open for ever.
+    #[case::gaps(&[100, 103, 107, 109], &[103, 109], &[100, 107, 109, 112], &[100, 107, 112])]
+    #[case::the_open_one_was_deleted_meanwhile(&[100, 101, 102], &[101], &[102, 103], &[102, 103])]
+    // A commit that moves nothing on loses nothing.
+    #[case::no_progress(&[100, 101], &[], &[100, 101], &[100, 101])]
+    fn the_next_reader_opens_exactly_what_was_open(
+        #[case] read: &[i64],
+        #[case] settled: &[i64],
+        #[case] delivered: &[i64],
+        #[case] opened: &[i64],
+    ) {
+        let mut progress = Progress::default();
+        read.iter().for_each(|offset| assert!(progress.open(*offset)));
+        settled.iter().for_each(|offset| progress.settle(*offset));
+        let mut next = resumed(&progress);
+        let again: Vec<_> = delivered.iter().copied().filter(|offset| next.open(*offset)).collect();
+        assert_eq!(again, opened);
+        again.iter().for_each(|offset| next.settle(*offset));
+        assert_eq!(next.watermark(), delivered.last().map(|last| last + 1));
+        assert!(next.settled().is_empty());
+    }
+
+    #[test]
+    fn what_was_settled_and_is_not_read_again_yet_stays_settled() {
+        let mut progress = Progress::default();
+        (0..1_000).for_each(|offset| assert!(progress.open(offset)));
+        (1..1_000).filter(|offset| offset % 100 != 0).for_each(|offset| progress.settle(offset));
+        let mut second = resumed(&progress);
+        assert!(second.open(0) && !second.open(1));
+        second.settle(0);
+        assert_eq!(second.watermark(), Some(100), "everything before it was settled by the first");
+        let mut third = resumed(&second);
+        let open: Vec<_> = (100..1_000).filter(|offset| third.open(*offset)).collect();
+        assert_eq!(open, (100..1_000).step_by(100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_storm_behind_one_parked_record_takes_a_few_bytes() {
+        let mut progress = Progress::default();
+        progress.open(0);
+        for offset in 1..100_000 {
+            progress.open(offset);
+            progress.settle(offset);
+        }
+        assert_eq!((progress.watermark(), progress.longest_text()), (Some(0), 12 + 5 + 1 + 1));
     }
 
     proptest! {
-        /// In any order of completion, no open offset is ever below the watermark, and all settled means past the last.
+        /// Readers follow each other at any moment; whatever order records end in, each is settled once, and whoever comes
+        /// last has settled all.
         #[test]
-        fn the_watermark_never_passes_an_open_offset(
-            offsets in proptest::collection::btree_set(0..10_000_i64, 1..200),
-            order in any::<prop::sample::Index>(),
-            seed in any::<u64>(),
+        fn readers_that_follow_each_other_settle_everything_once(
+            offsets in proptest::collection::btree_set(0..600_i64, 1..200),
+            lives in proptest::collection::vec((0..200_usize, proptest::collection::vec(any::<prop::sample::Index>(), 0..60)), 0..5),
         ) {
             let mut progress = Progress::default();
-            let mut open: Vec<i64> = offsets.iter().copied().collect();
-            for offset in &offsets {
-                progress.open(*offset);
+            let mut settled = BTreeSet::new();
+            let everything = (offsets.len(), vec![]);
+            for (life, (reads, ends)) in lives.into_iter().chain([everything]).enumerate() {
+                let from = progress.watermark().unwrap_or(0);
+                if life > 0 && progress.watermark().is_some() {
+                    progress = resumed(&progress);
+                }
+                let mut open: Vec<i64> =
+                    offsets.iter().copied().filter(|offset| *offset >= from).take(reads).filter(|offset| progress.open(*offset)).collect();
+                prop_assert!(open.iter().all(|offset| !settled.contains(offset)), "settled twice");
+                let last = ends.is_empty() && reads == offsets.len();
+                for end in ends {
+                    if open.is_empty() {
+                        break;
+                    }
+                    let offset = open.swap_remove(end.index(open.len()));
+                    progress.settle(offset);
+                    settled.insert(offset);
+                    prop_assert!(open.iter().all(|open| progress.watermark() <= Some(*open) && !progress.settled().contains(*open)));
+                }
+                if last {
+                    for offset in open {
+                        progress.settle(offset);
+                        settled.insert(offset);
+                    }
+                }
             }
-            let mut last = progress.watermark();
-            let mut at = order.index(open.len());
-            while !open.is_empty() {
-                let settled = open.swap_remove(at % open.len());
-                progress.settle(settled);
-                prop_assert!(open.iter().all(|offset| progress.watermark() <= Some(*offset)));
-                prop_assert!(progress.watermark() >= last);
-                last = progress.watermark();
-                at = at.wrapping_mul(31).wrapping_add(usize::try_from(seed % 97).unwrap());
-            }
+            prop_assert_eq!(&settled, &offsets);
             prop_assert_eq!(progress.watermark(), offsets.last().map(|last| last + 1));
         }
     }

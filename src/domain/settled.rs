@@ -162,6 +162,7 @@ impl Settled {
     /// A character that lies within what is open now stands for five offsets at least. A range of these costs its digits
     /// and one character that lies across its beginning; where it is too short for a number, that is no more.
     pub fn longest(&self, next: i64, end: i64) -> usize {
+        let end = self.ranges.last_key_value().map_or(end, |(_, last)| end.max(*last));
         let open = end.saturating_sub(next).saturating_sub(self.offsets).max(0);
         let bits = usize::try_from(open / BITS).unwrap_or(usize::MAX);
         bits.saturating_add(PREFIX.len() + self.digits + self.ranges.len() + 1)

@@ -236,7 +236,7 @@ async fn an_owner_that_stands_still_while_the_journal_is_created_anew_reads_none
 
 #[tokio::test]
 async fn a_restarted_broker_is_read_on_from_where_it_was_read_to() {
-    let Some(kafka) = Broker::own(2) else { return };
+    let Some(kafka) = Broker::own() else { return };
     let journal = Journal::named(&kafka, "restarted");
     journal.create().await;
     journal.fill(3, "before");

@@ -22,7 +22,7 @@ fn service(limits: &[&str]) -> Service {
 
 #[test]
 fn a_broker_that_stops_and_starts_again_is_survived() {
-    let Some(kafka) = Broker::own(1) else { return };
+    let Some(kafka) = Broker::own() else { return };
     let service = service(&[]);
     let topics = Topics::create(&kafka.bootstrap, "broker");
     let seeded = topics.seed(alerts(1_000));

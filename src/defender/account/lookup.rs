@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use rand::RngExt as _;
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
 use url::Url;
 
@@ -27,7 +28,8 @@ pub(super) struct Lookup {
     pub(super) alert: Arc<Alert>,
     place: Place,
     state: State,
-    askers: Vec<oneshot::Sender<Result<Outcome, Rejection>>>,
+    /// Nearly always one.
+    askers: SmallVec<[oneshot::Sender<Result<Outcome, Rejection>>; 1]>,
     /// Most lookups wait without any: tens of thousands may.
     course: Option<Box<Course>>,
 }
@@ -121,7 +123,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             None => self.backlog.queue(place.clone()),
         }
         let course = asked.map(|asked| Box::new(Course { reasked: asked.times, ..Course::default() }));
-        let (id, askers) = (ask.alert.id.clone(), vec![ask.reply]);
+        let (id, askers) = (ask.alert.id.clone(), smallvec![ask.reply]);
         let lookup = Lookup { alert: ask.alert, place, state: State::Waiting, askers, course };
         self.lookups.insert(id, Box::new(lookup));
     }

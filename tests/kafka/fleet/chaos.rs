@@ -199,7 +199,7 @@ fn assert_windows_held(service: &Service) {
 
 #[test]
 fn three_instances_killed_stopped_and_restarted_keep_one_budget() {
-    let Some(kafka) = Broker::own(2) else { return };
+    let Some(kafka) = Broker::own() else { return };
     let service = slow_service();
     let topics = Topics::create(&kafka.bootstrap, "three");
     let messages = alerts_with_repeats(11, if is_full_run() { 3_000 } else { 600 }, 20);

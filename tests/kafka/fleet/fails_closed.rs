@@ -149,7 +149,7 @@ fn settings_that_become_wrong_are_noticed_with_the_next_connection_and_stop_call
     #[case] right: (&str, &str),
     #[case] words: &str,
 ) {
-    let Some(kafka) = Broker::own(4) else { return };
+    let Some(kafka) = Broker::own() else { return };
     let service = answering();
     let topics = Topics::create(&kafka.bootstrap, "spoiled");
     let mut daemons = two_at_work(&topics, &service);
@@ -180,7 +180,7 @@ fn with_two_replicas(kafka: &Broker, brokers: [i32; 2]) -> (Service, Topics, Nod
 #[case::under_the_same_leader([1, 2])]
 #[case::under_a_new_leader([2, 1])]
 fn a_journal_with_too_few_replicas_in_sync_takes_nothing_until_they_are_back(#[case] brokers: [i32; 2]) {
-    let Some(kafka) = Broker::own(5) else { return };
+    let Some(kafka) = Broker::own() else { return };
     let (service, topics, mut second, mut daemons) = with_two_replicas(&kafka, brokers);
     second.stop();
     assert_calls_stop(&mut daemons, &service, &["replicas in sync", "look for a broker that is down"]);
@@ -192,7 +192,7 @@ fn a_journal_with_too_few_replicas_in_sync_takes_nothing_until_they_are_back(#[c
 fn a_journal_that_must_not_be_written_to_is_waited_for_until_it_may() {
     const ALL: &str = "User:ANONYMOUS";
     let Some(model) = Broker::shared() else { return };
-    let kafka = Node::with_rights(model, 6);
+    let kafka = Node::with_rights(model);
     let service = answering();
     let topics = Topics::create(&kafka.bootstrap, "write-right");
     let of_journal = ["--topic", &topics.journal];
@@ -208,7 +208,7 @@ fn a_journal_that_must_not_be_written_to_is_waited_for_until_it_may() {
 
 #[test]
 fn without_a_broker_there_are_no_calls_and_with_it_they_go_on() {
-    let Some(kafka) = Broker::own(3) else { return };
+    let Some(kafka) = Broker::own() else { return };
     let service = answering();
     let topics = topics_with_alerts(&kafka, "broker-away");
     let mut daemons = ["one", "two"].map(|name| Daemon::start(&config(&topics, &service).instance(name)));

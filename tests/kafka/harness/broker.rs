@@ -4,7 +4,10 @@ use std::{
     env,
     path::PathBuf,
     process::{Command, Stdio},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU16, Ordering},
+    },
 };
 
 /// Where the shared broker listens unless `ALERT_IPS_KAFKA_PORT` says otherwise; the default of `tools/kafka`.
@@ -32,8 +35,8 @@ impl Broker {
     }
 
     /// A broker for one test, which may stop it.
-    pub fn own(number: u16) -> Option<Self> {
-        is_asked_for().then(|| Self::start_at(shared_port() + 10 * number, true))
+    pub fn own() -> Option<Self> {
+        is_asked_for().then(|| Self::start_at(next_port(), true))
     }
 
     pub fn stop(&self) {
@@ -106,4 +109,10 @@ fn is_asked_for() -> bool {
         eprintln!("skipped: it needs a real Kafka (Java 17 and Maven); ALERT_IPS_KAFKA_REQUIRED=1 runs it");
     }
     asked
+}
+
+/// Where another broker may listen: a few ports from here are its own.
+pub(super) fn next_port() -> u16 {
+    static BROKERS: AtomicU16 = AtomicU16::new(1);
+    shared_port() + 10 * BROKERS.fetch_add(1, Ordering::Relaxed)
 }

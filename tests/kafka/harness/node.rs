@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Broker, LONG, eventually};
+use super::{Broker, LONG, broker::next_port, eventually};
 
 pub struct Node {
     pub bootstrap: String,
@@ -36,8 +36,8 @@ impl Node {
     }
 
     /// A cluster of its own in which everything is allowed that [`acl`](Self::acl) does not deny.
-    pub fn with_rights(model: &Broker, number: u16) -> Self {
-        let port = model.port() + 10 * number;
+    pub fn with_rights(model: &Broker) -> Self {
+        let port = next_port();
         let (address, controller) = (format!("PLAINTEXT://127.0.0.1:{port}"), format!("127.0.0.1:{}", port + 1));
         let settings = format!(
             "listeners={address},CONTROLLER://{controller}\nadvertised.listeners={address}\n\
