@@ -19,7 +19,7 @@ use tokio::{
 
 use self::{
     lives::{Ended, Lives},
-    partitions::{Log, Partitions},
+    partitions::{Log, Opened, Partitions},
     window::{Flow, Window},
     writes::{Trouble, Writes},
 };
@@ -202,9 +202,9 @@ impl Dispatcher {
         match event {
             SourceEvent::Records(_) if self.draining => {}
             SourceEvent::Records(records) => records.into_iter().for_each(|record| self.admit(record)),
-            SourceEvent::Assigned { partitions, epoch } => {
+            SourceEvent::Assigned { partitions, committed, epoch } => {
                 tracing::info!(partitions = %listed(&partitions), "partitions assigned");
-                self.partitions.assign(partitions, epoch);
+                self.partitions.assign(partitions, committed, epoch);
                 self.forget_ended_logs();
                 self.reporting.input.set(Condition::Ok);
             }
@@ -239,9 +239,16 @@ impl Dispatcher {
 
     /// Opens a record and starts its life.
     fn admit(&mut self, record: Record) {
-        let Some(log) = self.partitions.open(&record.receipt) else { return };
+        let opened = self.partitions.open(&record.receipt);
         self.forget_ended_logs();
-        self.reporting.metrics.record_consumed(&record.receipt.partition.topic);
+        if opened != Opened::Stale {
+            self.reporting.metrics.record_consumed(&record.receipt.partition.topic);
+        }
+        let log = match opened {
+            Opened::In(log) => log,
+            Opened::SettledBefore => return self.reporting.metrics.record_settled_before(),
+            Opened::Stale => return,
+        };
         let bytes = size_of::<Open>() + size_of::<Record>() + record.held_bytes();
         self.window.take(bytes);
         self.last_record = RecordId(self.last_record.0 + 1);

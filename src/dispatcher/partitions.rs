@@ -7,9 +7,13 @@ use crate::{
         commit_point::CommitPoint,
         progress::Progress,
         record::{Epoch, Partition, Receipt},
+        settled::Settled,
     },
     kafka::notice::PartitionOffsets,
 };
+
+/// What a commit's metadata may hold unless the brokers are told otherwise (`offset.metadata.max.bytes`).
+const METADATA_LIMIT: usize = 4_096;
 
 #[derive(Debug, Default)]
 pub(super) struct Partitions {
@@ -34,21 +38,35 @@ struct Assigned {
     epoch: Epoch,
     log: Log,
     progress: Progress,
-    /// The offset that was asked to be committed last.
-    committed: Option<i64>,
+    /// Whether there is more to commit than was asked last.
+    is_due: bool,
+}
+
+/// What a record that was read is to its partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opened {
+    /// It is open, in this log.
+    In(Log),
+    /// Whoever read the partition before has settled it.
+    SettledBefore,
+    /// It belongs to an earlier assignment.
+    Stale,
 }
 
 impl Partitions {
-    pub(super) fn assign(&mut self, partitions: Vec<Partition>, epoch: Epoch) {
+    /// `committed`: where those before left off.
+    pub(super) fn assign(&mut self, partitions: Vec<Partition>, mut committed: Vec<CommitPoint>, epoch: Epoch) {
         for partition in partitions {
-            self.begin(partition, epoch);
+            let point = committed.iter().position(|point| point.partition == partition);
+            let progress = point.map(|at| resumed(&committed.swap_remove(at))).unwrap_or_default();
+            self.begin(partition, epoch, progress);
         }
     }
 
     /// Begins with nothing open; what was before ends.
-    fn begin(&mut self, partition: Partition, epoch: Epoch) {
+    fn begin(&mut self, partition: Partition, epoch: Epoch, progress: Progress) {
         self.last_log = self.last_log.next();
-        let assigned = Assigned { epoch, log: self.last_log, progress: Progress::default(), committed: None };
+        let assigned = Assigned { epoch, log: self.last_log, progress, is_due: false };
         let earlier = self.assigned.insert(partition, assigned);
         self.ended.extend(earlier.map(|earlier| earlier.log));
     }
@@ -68,31 +86,34 @@ impl Partitions {
         gone.collect()
     }
 
-    /// Opens a record of a current assignment and returns its log. `None` for one of an earlier assignment.
-    pub(super) fn open(&mut self, receipt: &Receipt) -> Option<Log> {
+    /// Opens a record.
+    pub(super) fn open(&mut self, receipt: &Receipt) -> Opened {
         let Receipt { partition, offset, epoch } = receipt;
-        let assigned = self.assigned.get(partition).filter(|assigned| assigned.epoch == *epoch)?;
+        let current = self.assigned.get(partition).filter(|assigned| assigned.epoch == *epoch);
+        let Some(assigned) = current else { return Opened::Stale };
         if assigned.progress.begins_anew(*offset) {
             tracing::warn!(%partition, offset, "the partition begins anew: its topic was recreated or lost its end; reading it from here");
-            self.begin(partition.clone(), *epoch);
+            self.begin(partition.clone(), *epoch, Progress::default());
         }
-        let assigned = self.assigned.get_mut(partition)?;
-        assigned.progress.open(*offset);
-        Some(assigned.log)
+        let Some(assigned) = self.assigned.get_mut(partition) else { return Opened::Stale };
+        // Also where nothing was settled yet: where a group begins is decided once.
+        let moved = assigned.progress.watermark();
+        let opened = assigned.progress.open(*offset);
+        assigned.is_due |= assigned.progress.watermark() != moved;
+        if opened { Opened::In(assigned.log) } else { Opened::SettledBefore }
     }
 
     pub(super) fn settle(&mut self, receipt: &Receipt, log: Log) {
         if let Some(assigned) = self.assigned.get_mut(&receipt.partition).filter(|assigned| assigned.log == log) {
             assigned.progress.settle(receipt.offset);
+            assigned.is_due = true;
         }
     }
 
     /// What was settled and not yet asked to be committed; counts as asked from now on.
     pub(super) fn due(&mut self) -> Vec<CommitPoint> {
         let due = self.assigned.iter_mut().filter_map(|(partition, assigned)| {
-            let point = assigned.point(partition).filter(|point| assigned.committed != Some(point.next))?;
-            assigned.committed = Some(point.next);
-            Some(point)
+            if mem::take(&mut assigned.is_due) { assigned.point(partition) } else { None }
         });
         due.collect()
     }
@@ -100,7 +121,7 @@ impl Partitions {
     /// A commit failed: everything settled is due again.
     pub(super) fn commit_again(&mut self) {
         for assigned in self.assigned.values_mut() {
-            assigned.committed = None;
+            assigned.is_due = true;
         }
     }
 
@@ -119,8 +140,19 @@ impl Partitions {
 impl Assigned {
     fn point(&self, partition: &Partition) -> Option<CommitPoint> {
         let next = self.progress.watermark()?;
-        Some(CommitPoint { partition: partition.clone(), epoch: self.epoch, next })
+        let beyond = self.progress.settled().write(next, METADATA_LIMIT);
+        Some(CommitPoint { partition: partition.clone(), epoch: self.epoch, next, beyond })
     }
+}
+
+/// Goes on where another reader left off.
+fn resumed(point: &CommitPoint) -> Progress {
+    let CommitPoint { partition, next, beyond, .. } = point;
+    let settled = Settled::read(*next, beyond).unwrap_or_else(|unreadable| {
+        tracing::warn!(%partition, next, "{unreadable}");
+        Settled::default()
+    });
+    Progress::resume(*next, settled)
 }
 
 #[cfg(test)]
@@ -131,9 +163,16 @@ mod tests {
         Receipt { partition: Partition { topic: "in".into(), number: 0 }, offset, epoch: Epoch(1) }
     }
 
+    fn opened(partitions: &mut Partitions, offset: i64) -> Log {
+        match partitions.open(&receipt(offset)) {
+            Opened::In(log) => log,
+            other => panic!("{offset} is {other:?}"),
+        }
+    }
+
     fn assigned() -> Partitions {
         let mut partitions = Partitions::default();
-        partitions.assign(vec![receipt(0).partition], Epoch(1));
+        partitions.assign(vec![receipt(0).partition], Vec::new(), Epoch(1));
         partitions
     }
 
@@ -141,7 +180,7 @@ mod tests {
     fn only_news_is_due() {
         let mut partitions = assigned();
         assert_eq!(partitions.due(), []);
-        let log = partitions.open(&receipt(7)).unwrap();
+        let log = opened(&mut partitions, 7);
         assert_eq!(partitions.due()[0].next, 7);
         assert_eq!(partitions.due(), []);
         partitions.settle(&receipt(7), log);
@@ -153,9 +192,9 @@ mod tests {
     #[test]
     fn a_log_that_begins_anew_is_committed_from_its_own_beginning() {
         let mut partitions = assigned();
-        let old = partitions.open(&receipt(3)).unwrap();
-        partitions.open(&receipt(10)).unwrap();
-        let new = partitions.open(&receipt(3)).unwrap();
+        let old = opened(&mut partitions, 3);
+        opened(&mut partitions, 10);
+        let new = opened(&mut partitions, 3);
         assert_eq!(partitions.take_ended(), [old]);
         partitions.settle(&receipt(3), old);
         assert_eq!(partitions.due()[0].next, 3, "a record of the old log settled one of the new");
@@ -166,9 +205,37 @@ mod tests {
     #[test]
     fn records_of_an_earlier_assignment_are_not_opened() {
         let mut partitions = assigned();
-        partitions.assign(vec![receipt(0).partition], Epoch(2));
-        assert!(partitions.open(&receipt(1)).is_none());
+        partitions.assign(vec![receipt(0).partition], Vec::new(), Epoch(2));
+        assert_eq!(partitions.open(&receipt(1)), Opened::Stale);
         assert_eq!(partitions.give_up(&[receipt(0).partition]), []);
         assert_eq!(partitions.take_ended().len(), 2, "both logs ended");
+    }
+
+    #[test]
+    fn whoever_takes_over_opens_only_what_was_open() {
+        let mut first = assigned();
+        let log = opened(&mut first, 7);
+        (8..=10).for_each(|offset| assert_eq!(opened(&mut first, offset), log));
+        for offset in [8, 10] {
+            first.settle(&receipt(offset), log);
+        }
+        let committed = first.give_up(&[receipt(0).partition]);
+        assert_eq!((committed[0].next, committed[0].beyond.as_str()), (7, "alert-ips/1:K"));
+
+        let mut second = Partitions::default();
+        second.assign(vec![receipt(0).partition], committed, Epoch(1));
+        assert_eq!(second.due(), [], "nothing is new yet");
+        let read = [7, 8, 9, 10, 11].map(|offset| matches!(second.open(&receipt(offset)), Opened::In(_)));
+        assert_eq!(read, [true, false, true, false, true]);
+    }
+
+    #[test]
+    fn metadata_of_others_costs_no_record() {
+        let mut partitions = Partitions::default();
+        let partition = receipt(0).partition;
+        let beyond = "set by hand".to_owned();
+        let committed = CommitPoint { partition: partition.clone(), epoch: Epoch(1), next: 7, beyond };
+        partitions.assign(vec![partition], vec![committed], Epoch(1));
+        assert!((7..10).all(|offset| matches!(partitions.open(&receipt(offset)), Opened::In(_))));
     }
 }

@@ -150,12 +150,16 @@ mod tests {
         #[case] opened: &[i64],
     ) {
         let mut progress = Progress::default();
-        read.iter().for_each(|offset| assert!(progress.open(*offset)));
-        settled.iter().for_each(|offset| progress.settle(*offset));
+        assert!(read.iter().all(|offset| progress.open(*offset)));
+        for offset in settled {
+            progress.settle(*offset);
+        }
         let mut next = resumed(&progress);
         let again: Vec<_> = delivered.iter().copied().filter(|offset| next.open(*offset)).collect();
         assert_eq!(again, opened);
-        again.iter().for_each(|offset| next.settle(*offset));
+        for offset in again {
+            next.settle(offset);
+        }
         assert_eq!(next.watermark(), delivered.last().map(|last| last + 1));
         assert!(next.settled().is_empty());
     }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use rdkafka::{
     Offset, TopicPartitionList,
     message::{BorrowedMessage, Headers, Message},
+    topic_partition_list::TopicPartitionListElem,
 };
 
 use crate::domain::{
@@ -83,29 +84,34 @@ impl Assigned {
         found.map(|at| self.entries[at].0.clone()).collect()
     }
 
-    /// Only what is of the current assignment.
+    /// What is to be committed, as librdkafka takes it: only what is of the current assignment.
     pub(super) fn commit_list(&self, points: impl IntoIterator<Item = CommitPoint>) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
-        for CommitPoint { partition, epoch, next } in points {
-            let current = self.entries.iter().any(|(known, of)| *known == partition && *of == epoch);
+        for CommitPoint { partition, epoch, next, beyond } in points {
+            if !self.entries.iter().any(|(known, of)| *known == partition && *of == epoch) {
+                continue;
+            }
+            let mut element = list.add_partition(&partition.topic, partition.number);
             // Refused only for an offset that can't be one.
-            if current && list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(next)).is_err() {
-                tracing::error!(topic = %partition.topic, partition = partition.number, next, "no valid offset to commit");
+            if element.set_offset(Offset::Offset(next)).is_err() {
+                tracing::error!(%partition, next, "no valid offset to commit");
+            }
+            if !beyond.is_empty() {
+                element.set_metadata(beyond);
             }
         }
         list
     }
 
+    /// How far partitions are settled, as librdkafka says it was committed.
     pub(super) fn points(&self, list: &TopicPartitionList) -> Vec<CommitPoint> {
-        let point = |topic: &str, number: i32, offset: Offset| {
-            let (partition, epoch) = self.entries.get(self.find(topic, number)?)?;
-            let Offset::Offset(next) = offset else { return None };
-            Some(CommitPoint { partition: partition.clone(), epoch: *epoch, next })
+        let point = |element: TopicPartitionListElem<'_>| {
+            let (partition, epoch) = self.entries.get(self.find(element.topic(), element.partition())?)?;
+            let Offset::Offset(next) = element.offset() else { return None };
+            let beyond = element.metadata().to_owned();
+            Some(CommitPoint { partition: partition.clone(), epoch: *epoch, next, beyond })
         };
-        list.elements()
-            .into_iter()
-            .filter_map(|element| point(element.topic(), element.partition(), element.offset()))
-            .collect()
+        list.elements().into_iter().filter_map(point).collect()
     }
 }
 
@@ -141,7 +147,12 @@ mod tests {
         let mut list = TopicPartitionList::new();
         list.add_partition_range("alerts", 0, 1);
         let partitions = assigned.add(&list, Epoch(3));
-        let point = |at: usize, epoch| CommitPoint { partition: partitions[at].clone(), epoch: Epoch(epoch), next: 7 };
+        let point = |at: usize, epoch| CommitPoint {
+            partition: partitions[at].clone(),
+            epoch: Epoch(epoch),
+            next: 7,
+            beyond: "alert-ips/1:C".to_owned(),
+        };
         let commit = |assigned: &Assigned| assigned.points(&assigned.commit_list([point(0, 3), point(1, 2)]));
         assert_eq!(commit(&assigned), [point(0, 3)]);
         assigned.remove(&partitions[..1]);

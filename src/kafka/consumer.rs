@@ -49,9 +49,11 @@ const SHORT_PAUSE: Duration = Duration::from_millis(250);
 /// How long to wait before a new consumer is made in place of one that failed for good.
 const RECREATE_AFTER: Duration = Duration::from_secs(5);
 
-/// How long, and how often, the brokers are asked where a partition shall begin.
+/// How long, and how often, the brokers are asked where partitions begin: a minute at most, in which others of the group
+/// may have to wait, and less than the group waits for a member.
 const PLACE_LIMIT: Duration = Duration::from_secs(5);
-const PLACE_ATTEMPTS: usize = 3;
+const PLACE_ATTEMPTS: usize = 12;
+const PLACE_PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) struct Consumer {
     config: KafkaConfig,
@@ -71,6 +73,8 @@ pub(super) struct Consumer {
     held_for: Duration,
     /// Whether librdkafka was told to fetch nothing.
     paused: bool,
+    /// Whether an assignment could not be taken up.
+    failed: bool,
 }
 
 enum End {
@@ -103,6 +107,7 @@ impl Consumer {
             commit_in_flight: false,
             held_for: Duration::ZERO,
             paused: false,
+            failed: false,
         })
     }
 
@@ -137,6 +142,9 @@ impl Consumer {
                 self.hand_over();
             }
             self.answer_callbacks();
+            if mem::take(&mut self.failed) {
+                return End::Failed;
+            }
             if let Some((code, reason)) = self.kafka().client().fatal_error() {
                 let about = format!("{reason} ({})", notice::code_words(code));
                 self.reporter().trouble(notice::explain(
@@ -232,14 +240,14 @@ impl Consumer {
         }
         for rebalance in rebalances {
             match rebalance {
-                Rebalanced::Assign(list) => self.assign(list),
+                Rebalanced::Assign(list) => self.assign(&list),
                 Rebalanced::Revoke(list) => self.revoke(&list),
             }
         }
     }
 
-    fn assign(&mut self, mut list: TopicPartitionList) {
-        self.place(&mut list);
+    fn assign(&mut self, list: &TopicPartitionList) {
+        let Some(Placed { list, committed }) = self.place(list) else { return };
         let accepted = match self.kafka().rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.kafka().incremental_assign(&list),
             _ => self.kafka().assign(&list),
@@ -259,28 +267,25 @@ impl Consumer {
         if !partitions.is_empty() {
             self.reporter().working();
         }
-        self.tell(SourceEvent::Assigned { partitions, epoch: self.epoch });
+        let committed = self.assigned.points(&committed);
+        self.tell(SourceEvent::Assigned { partitions, committed, epoch: self.epoch });
     }
 
-    /// Sets where partitions without a committed offset begin. `Earliest` is what librdkafka does anyway.
-    fn place(&self, list: &mut TopicPartitionList) {
-        if self.start == Start::Earliest || list.count() == 0 {
-            return;
-        }
+    /// Asks where partitions begin, and how far they are settled. Without an answer nothing is read: what was settled would
+    /// be done again.
+    fn place(&mut self, list: &TopicPartitionList) -> Option<Placed> {
         for _ in 0..PLACE_ATTEMPTS {
             match placed(self.kafka(), list, self.start) {
-                Ok(placed) => {
-                    *list = placed;
-                    return;
-                }
-                Err(error) => tracing::warn!(error = %notice::error_words(&error), "asking where to start failed"),
+                Ok(placed) => return Some(placed),
+                Err(error) => tracing::warn!(error = %notice::error_words(&error), "asking where to begin failed"),
             }
+            thread::sleep(PLACE_PAUSE);
         }
         self.reporter().trouble(Trouble::Other(
-            "kafka did not say where input.start is; partitions that were never read are read from their beginning, \
-             so that nothing is missed"
-                .to_owned(),
+            "kafka does not say how far the group has committed; the consumer joins again until it does".to_owned(),
         ));
+        self.failed = true;
+        None
     }
 
     fn revoke(&mut self, revoked: &TopicPartitionList) {
@@ -407,13 +412,23 @@ impl Consumer {
     }
 }
 
-/// `list` with an offset for each partition that has no committed one.
-fn placed(kafka: &BaseConsumer<Callbacks>, list: &TopicPartitionList, start: Start) -> KafkaResult<TopicPartitionList> {
-    let mut placed = kafka.committed_offsets(list.clone(), PLACE_LIMIT)?;
+/// Where partitions begin.
+struct Placed {
+    /// With the offsets to begin at; librdkafka finds those that are not given.
+    list: TopicPartitionList,
+    /// With what was committed, where something was.
+    committed: TopicPartitionList,
+}
+
+fn placed(kafka: &BaseConsumer<Callbacks>, list: &TopicPartitionList, start: Start) -> KafkaResult<Placed> {
+    let mut begin = list.clone();
     let mut fresh = TopicPartitionList::new();
-    for element in placed.elements() {
+    let committed = kafka.committed_offsets(list.clone(), PLACE_LIMIT)?;
+    for element in committed.elements() {
         element.error()?;
-        if element.offset() == Offset::Invalid {
+        if element.offset() != Offset::Invalid {
+            begin.set_partition_offset(element.topic(), element.partition(), element.offset())?;
+        } else if start != Start::Earliest {
             let asked = if let Start::At(time) = start { Offset::Offset(time.as_millisecond()) } else { Offset::End };
             fresh.add_partition_offset(element.topic(), element.partition(), asked)?;
         }
@@ -423,7 +438,7 @@ fn placed(kafka: &BaseConsumer<Callbacks>, list: &TopicPartitionList, start: Sta
     }
     for element in fresh.elements() {
         element.error()?;
-        placed.set_partition_offset(element.topic(), element.partition(), element.offset())?;
+        begin.set_partition_offset(element.topic(), element.partition(), element.offset())?;
     }
-    Ok(placed)
+    Ok(Placed { list: begin, committed })
 }

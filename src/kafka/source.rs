@@ -33,8 +33,9 @@ const EVENT_CAPACITY: usize = 8;
 pub enum SourceEvent {
     /// At least one, at most 256 records, in the order of their partitions.
     Records(Vec<Record>),
-    /// These partitions are now this instance's. Their records carry this epoch.
-    Assigned { partitions: Vec<Partition>, epoch: Epoch },
+    /// These partitions are now this instance's. Their records carry this epoch. `committed`: how far those were settled
+    /// that were read before.
+    Assigned { partitions: Vec<Partition>, committed: Vec<CommitPoint>, epoch: Epoch },
     /// These partitions are to be given up. The source waits for `settled` (at most half the session timeout), commits
     /// that, and only then lets go. `lost`: they are gone already, nothing can be committed, and nobody waits.
     Revoked { partitions: Vec<Partition>, lost: bool, settled: SettledReply },

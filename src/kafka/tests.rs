@@ -111,8 +111,17 @@ impl Reader {
 
     async fn assigned(&mut self) -> (Vec<Partition>, Epoch) {
         loop {
-            if let SourceEvent::Assigned { partitions, epoch } = self.event().await {
+            if let SourceEvent::Assigned { partitions, epoch, .. } = self.event().await {
                 return (partitions, epoch);
+            }
+        }
+    }
+
+    /// What was committed of the partitions that are assigned next.
+    async fn committed_before(&mut self) -> Vec<CommitPoint> {
+        loop {
+            if let SourceEvent::Assigned { committed, .. } = self.event().await {
+                return committed;
             }
         }
     }
@@ -237,7 +246,8 @@ async fn the_next_start_begins_after_what_was_committed() {
     let mut reader = broker.source();
     let (partitions, epoch) = reader.assigned().await;
     reader.records(10).await;
-    let point = |epoch, next| CommitPoint { partition: partitions[0].clone(), epoch, next };
+    let beyond = "alert-ips/1:C".to_owned();
+    let point = |epoch, next| CommitPoint { partition: partitions[0].clone(), epoch, next, beyond: beyond.clone() };
     reader.handle.commit(vec![point(epoch, 4)]);
     assert_eq!(reader.committed().await, [point(epoch, 4)]);
     // Of another assignment: left out.
@@ -245,6 +255,7 @@ async fn the_next_start_begins_after_what_was_committed() {
     reader.stop().await;
 
     let mut reader = broker.source();
+    assert_eq!(reader.committed_before().await, [point(Epoch(1), 4)]);
     assert_eq!(reader.records(6).await[0].receipt.offset, 4);
     // Asked for together with the stop, and made.
     reader.handle.commit(vec![point(Epoch(1), 7)]);
@@ -268,7 +279,7 @@ async fn where_to_start_counts_only_for_a_group_without_offsets() {
         }
     };
     assert!(first >= 5, "{first} was there before the start");
-    reader.handle.commit(vec![CommitPoint { partition: partitions[0].clone(), epoch, next: 3 }]);
+    reader.handle.commit(vec![CommitPoint { partition: partitions[0].clone(), epoch, next: 3, beyond: String::new() }]);
     reader.stop().await;
     assert_eq!(broker.source_from(Start::Latest).records(1).await[0].receipt.offset, 3);
 }
@@ -288,6 +299,7 @@ async fn a_revoked_partition_is_given_up_after_its_last_commit() {
                 partition: partition.clone(),
                 epoch: Epoch(1),
                 next: 5,
+                beyond: String::new(),
             });
             settled.settle(points.collect());
             break partitions;

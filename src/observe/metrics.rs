@@ -54,6 +54,7 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     registry: Registry,
     consumed: Box<[(Arc<str>, Counter)]>,
+    settled_before: Counter,
     lag: Family<PartitionLabels, Gauge>,
     skips: PerKind<Skip, Counter>,
     decoded: PerKind<Severity, Counter>,
@@ -82,8 +83,13 @@ impl Metrics {
             .map(|topic| (topic.into(), consumed.get_or_create_owned(&Labels::one("topic", topic))))
             .collect();
 
+        let settled_before = Counter::default();
+        let help = "Records read again that were settled before a restart or a rebalance; nothing was done for them";
+        ours.register("records_settled_before", help, settled_before.clone());
+
         Self(Arc::new(Inner {
             consumed,
+            settled_before,
             lag: family(ours, "consumer_lag_records", "Records of a partition that are not settled yet"),
             skips: per_kind(ours, "skips", "Records and rows that need neither call nor output"),
             decoded: per_kind(ours, "alerts_decoded", "Alerts found in the records"),
@@ -107,6 +113,11 @@ impl Metrics {
         if let Some((_, counter)) = self.0.consumed.iter().find(|(name, _)| **name == *topic) {
             counter.inc();
         }
+    }
+
+    /// A record was read that whoever read the partition before had settled.
+    pub fn record_settled_before(&self) {
+        self.0.settled_before.inc();
     }
 
     /// How many records of the partition are still unread. Negative means unknown, as in librdkafka's statistics.
@@ -300,6 +311,7 @@ mod tests {
     fn every_event_has_its_counter() {
         let metrics = metrics();
         metrics.record_consumed("defender.alerts");
+        metrics.record_settled_before();
         metrics.skipped(Skip::Tombstone);
         metrics.alert_decoded(Severity::Low);
         metrics.outcome_reached(Status::NotFound);
@@ -312,6 +324,7 @@ mod tests {
         for line in [
             "process_start_time_seconds 1795000000.0",
             "alert_ips_records_consumed_total{topic=\"defender.alerts\"} 1",
+            "alert_ips_records_settled_before_total 1",
             "alert_ips_skips_total{reason=\"tombstone\"} 1",
             "alert_ips_alerts_decoded_total{severity=\"low\"} 1",
             "alert_ips_outcomes_total{status=\"not_found\"} 1",
