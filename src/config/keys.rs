@@ -178,6 +178,9 @@ The service's page says 30 days; where the tenant's retention is longer (up to 1
         "Records read and not yet settled: so far does priority reach. The default is what six hours of calls answer."),
     key("input.max_open_bytes", Text, Value("\"32MiB\""),
         "The same by size."),
+    key("input.max_commit_metadata", Number, Value("4096"),
+        "Bytes of a commit in which it says what is settled beyond the oldest open record of a partition; before it is full,
+reading that partition waits. Not more than the brokers' offset.metadata.max.bytes; 1024 on Azure Event Hubs."),
 
     key("output.format", Text, Value("\"json\""),
         "json"),

@@ -62,6 +62,8 @@ pub struct Input {
     pub max_open_records: usize,
     /// Their bytes.
     pub max_open_bytes: usize,
+    /// Bytes of the metadata of one partition's commit.
+    pub max_commit_metadata: usize,
 }
 
 /// How messages are recognised.
@@ -304,6 +306,7 @@ fn read_input(reader: &mut Reader) -> Input {
         max_age: reader.read("input.max_age", value::duration(HOUR..=3650 * DAY)),
         max_open_records: reader.read("input.max_open_records", value::whole(1..=10_000_000)) as usize,
         max_open_bytes: reader.read("input.max_open_bytes", value::size(1 << 20..=64 << 30)),
+        max_commit_metadata: reader.read("input.max_commit_metadata", value::whole(256..=1 << 20)) as usize,
     }
 }
 

@@ -154,7 +154,11 @@ impl Daemon {
         reporting.output.set(Condition::Ok);
         reporting.dead_letters.set(Condition::Ok);
         let edge = kafka_edge(settings)?;
-        let bounds = OpenBounds { records: settings.input.max_open_records, bytes: settings.input.max_open_bytes };
+        let bounds = OpenBounds {
+            records: settings.input.max_open_records,
+            bytes: settings.input.max_open_bytes,
+            commit_metadata: settings.input.max_commit_metadata,
+        };
         let dispatcher = Dispatcher::new(Arc::new(pipeline), edge, reporting, bounds, clock);
         let dispatcher = tokio::spawn(dispatcher.run(phases));
 

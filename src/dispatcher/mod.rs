@@ -59,6 +59,8 @@ const MANY_WRITES: usize = 20_000;
 pub struct OpenBounds {
     pub records: usize,
     pub bytes: usize,
+    /// Bytes in which a commit of one partition says what is settled beyond its oldest open record.
+    pub commit_metadata: usize,
 }
 
 /// The ends of the edge to Kafka.
@@ -141,7 +143,7 @@ impl Dispatcher {
             pipeline,
             edge,
             reporting,
-            partitions: Partitions::default(),
+            partitions: Partitions::new(bounds.commit_metadata),
             lives: Lives::default(),
             commit_trouble: None,
             open: HashMap::new(),
@@ -201,7 +203,12 @@ impl Dispatcher {
     fn take(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Records(_) if self.draining => {}
-            SourceEvent::Records(records) => records.into_iter().for_each(|record| self.admit(record)),
+            SourceEvent::Records(records) => {
+                for record in records {
+                    self.admit(record);
+                }
+                self.hold_full_partitions();
+            }
             SourceEvent::Assigned { partitions, committed, epoch } => {
                 tracing::info!(partitions = %listed(&partitions), "partitions assigned");
                 self.partitions.assign(partitions, committed, epoch);
@@ -412,8 +419,16 @@ impl Dispatcher {
         }
     }
 
+    /// Reads no further in partitions whose commits could not tell what is settled in them.
+    fn hold_full_partitions(&mut self) {
+        if let Some(held) = self.partitions.held() {
+            self.edge.source.hold(held);
+        }
+    }
+
     /// Commits what was settled since the last commit.
     fn commit(&mut self) {
+        self.hold_full_partitions();
         let points = self.partitions.due();
         if !points.is_empty() {
             self.edge.source.commit(points);

@@ -1,6 +1,9 @@
 //! The assigned partitions: what is open in each, and what of it was committed.
 
-use std::{collections::HashMap, mem};
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+};
 
 use crate::{
     domain::{
@@ -12,12 +15,17 @@ use crate::{
     kafka::notice::PartitionOffsets,
 };
 
-/// What a commit's metadata may hold unless the brokers are told otherwise (`offset.metadata.max.bytes`).
-const METADATA_LIMIT: usize = 4_096;
+/// Bytes kept for records that are on their way when reading was told to wait: at most ten batches of 256, each record a
+/// fifth of a byte.
+const ON_THEIR_WAY: usize = 512;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Partitions {
     assigned: HashMap<Partition, Assigned>,
+    /// Bytes of a commit's metadata.
+    most_metadata: usize,
+    /// In which reading was told to wait.
+    held: HashSet<Partition>,
     last_log: Log,
     /// Logs that ended since [`take_ended`](Partitions::take_ended).
     ended: Vec<Log>,
@@ -40,6 +48,8 @@ struct Assigned {
     progress: Progress,
     /// Whether there is more to commit than was asked last.
     is_due: bool,
+    /// Whether reading waits for the oldest open records.
+    is_held: bool,
 }
 
 /// What a record that was read is to its partition.
@@ -54,6 +64,12 @@ pub(super) enum Opened {
 }
 
 impl Partitions {
+    /// `most_metadata`: bytes that a commit of one partition may have beside the offset.
+    pub(super) fn new(most_metadata: usize) -> Self {
+        let (assigned, held) = (HashMap::new(), HashSet::new());
+        Self { assigned, most_metadata, held, last_log: Log::default(), ended: Vec::new() }
+    }
+
     /// `committed`: where those before left off.
     pub(super) fn assign(&mut self, partitions: Vec<Partition>, mut committed: Vec<CommitPoint>, epoch: Epoch) {
         for partition in partitions {
@@ -66,7 +82,7 @@ impl Partitions {
     /// Begins with nothing open; what was before ends.
     fn begin(&mut self, partition: Partition, epoch: Epoch, progress: Progress) {
         self.last_log = self.last_log.next();
-        let assigned = Assigned { epoch, log: self.last_log, progress, is_due: false };
+        let assigned = Assigned { epoch, log: self.last_log, progress, is_due: false, is_held: false };
         let earlier = self.assigned.insert(partition, assigned);
         self.ended.extend(earlier.map(|earlier| earlier.log));
     }
@@ -81,7 +97,7 @@ impl Partitions {
         let gone = partitions.iter().filter_map(|partition| {
             let assigned = self.assigned.remove(partition)?;
             self.ended.push(assigned.log);
-            assigned.point(partition)
+            assigned.point(partition, self.most_metadata)
         });
         gone.collect()
     }
@@ -113,9 +129,36 @@ impl Partitions {
     /// What was settled and not yet asked to be committed; counts as asked from now on.
     pub(super) fn due(&mut self) -> Vec<CommitPoint> {
         let due = self.assigned.iter_mut().filter_map(|(partition, assigned)| {
-            if mem::take(&mut assigned.is_due) { assigned.point(partition) } else { None }
+            if mem::take(&mut assigned.is_due) { assigned.point(partition, self.most_metadata) } else { None }
         });
         due.collect()
+    }
+
+    /// The partitions in which reading is to wait until their oldest open records are settled, if others than before: what
+    /// is settled beyond those could soon not be told in a commit, however the open records end.
+    pub(super) fn held(&mut self) -> Option<HashSet<Partition>> {
+        let full = self.most_metadata - ON_THEIR_WAY.min(self.most_metadata / 4);
+        for (partition, assigned) in &mut self.assigned {
+            let longest = assigned.progress.longest_text();
+            // Not with each record: what was fetched ahead is thrown away.
+            let is_held = longest > if assigned.is_held { full / 8 * 7 } else { full };
+            if is_held && !assigned.is_held {
+                tracing::warn!(
+                    %partition, most = self.most_metadata,
+                    "more is settled behind open records than a commit's metadata can tell (input.max_commit_metadata); \
+                     reading waits until the oldest are settled"
+                );
+            }
+            assigned.is_held = is_held;
+        }
+        let held =
+            self.assigned.iter().filter(|(_, assigned)| assigned.is_held).map(|(partition, _)| partition.clone());
+        let held: HashSet<_> = held.collect();
+        if held == self.held {
+            return None;
+        }
+        self.held.clone_from(&held);
+        Some(held)
     }
 
     /// A commit failed: everything settled is due again.
@@ -138,9 +181,9 @@ impl Partitions {
 }
 
 impl Assigned {
-    fn point(&self, partition: &Partition) -> Option<CommitPoint> {
+    fn point(&self, partition: &Partition, most_metadata: usize) -> Option<CommitPoint> {
         let next = self.progress.watermark()?;
-        let beyond = self.progress.settled().write(next, METADATA_LIMIT);
+        let beyond = self.progress.settled().write(next, most_metadata);
         Some(CommitPoint { partition: partition.clone(), epoch: self.epoch, next, beyond })
     }
 }
@@ -171,7 +214,7 @@ mod tests {
     }
 
     fn assigned() -> Partitions {
-        let mut partitions = Partitions::default();
+        let mut partitions = Partitions::new(4_096);
         partitions.assign(vec![receipt(0).partition], Vec::new(), Epoch(1));
         partitions
     }
@@ -222,7 +265,7 @@ mod tests {
         let committed = first.give_up(&[receipt(0).partition]);
         assert_eq!((committed[0].next, committed[0].beyond.as_str()), (7, "alert-ips/1:K"));
 
-        let mut second = Partitions::default();
+        let mut second = Partitions::new(4_096);
         second.assign(vec![receipt(0).partition], committed, Epoch(1));
         assert_eq!(second.due(), [], "nothing is new yet");
         let read = [7, 8, 9, 10, 11].map(|offset| matches!(second.open(&receipt(offset)), Opened::In(_)));
@@ -231,11 +274,47 @@ mod tests {
 
     #[test]
     fn metadata_of_others_costs_no_record() {
-        let mut partitions = Partitions::default();
+        let mut partitions = Partitions::new(4_096);
         let partition = receipt(0).partition;
         let beyond = "set by hand".to_owned();
         let committed = CommitPoint { partition: partition.clone(), epoch: Epoch(1), next: 7, beyond };
         partitions.assign(vec![partition], vec![committed], Epoch(1));
         assert!((7..10).all(|offset| matches!(partitions.open(&receipt(offset)), Opened::In(_))));
+    }
+
+    #[test]
+    fn a_partition_waits_before_a_commit_could_not_tell_what_is_settled_in_it() {
+        let mut partitions = Partitions::new(1_024);
+        partitions.assign(vec![receipt(0).partition], Vec::new(), Epoch(1));
+        let log = opened(&mut partitions, 0);
+        let mut offset = 1;
+        let held = loop {
+            opened(&mut partitions, offset);
+            // Every other one stays open.
+            if offset % 2 == 0 {
+                partitions.settle(&receipt(offset), log);
+            }
+            offset += 1;
+            if let Some(held) = partitions.held() {
+                break held;
+            }
+        };
+        assert_eq!(held, HashSet::from([receipt(0).partition]));
+        assert_eq!(partitions.held(), None, "it is told once");
+        // What was on its way comes, and ends as it may.
+        let last = offset + 1_280;
+        for on_its_way in offset..last {
+            opened(&mut partitions, on_its_way);
+        }
+        for odd in (1..last).filter(|offset| offset % 3 == 1) {
+            partitions.settle(&receipt(odd), log);
+        }
+        let point = partitions.due().pop().unwrap();
+        let told = Settled::read(point.next, &point.beyond).unwrap();
+        assert!(point.beyond.len() <= 1_024 && told.contains(last - 1) == (last % 3 == 2), "all of it is told");
+        for offset in 0..last {
+            partitions.settle(&receipt(offset), log);
+        }
+        assert_eq!(partitions.held(), Some(HashSet::new()));
     }
 }

@@ -71,9 +71,9 @@ impl Assigned {
         })
     }
 
-    pub(super) fn list(&self) -> TopicPartitionList {
+    pub(super) fn list_where(&self, wanted: impl Fn(&Partition) -> bool) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(self.entries.len());
-        for (partition, _) in &self.entries {
+        for (partition, _) in self.entries.iter().filter(|(partition, _)| wanted(partition)) {
             list.add_partition(&partition.topic, partition.number);
         }
         list

@@ -4,7 +4,7 @@
 //! its own; librdkafka's callbacks only leave word in an [`Inbox`] that is read between polls.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     mem,
     sync::{Arc, mpsc as blocking},
     thread,
@@ -73,6 +73,8 @@ pub(super) struct Consumer {
     held_for: Duration,
     /// Whether librdkafka was told to fetch nothing.
     paused: bool,
+    /// Partitions of which it was told to fetch nothing.
+    held: HashSet<Partition>,
     /// Whether an assignment could not be taken up.
     failed: bool,
 }
@@ -107,6 +109,7 @@ impl Consumer {
             commit_in_flight: false,
             held_for: Duration::ZERO,
             paused: false,
+            held: HashSet::new(),
             failed: false,
         })
     }
@@ -126,8 +129,9 @@ impl Consumer {
 
     fn poll_until_it_ends(&mut self) -> End {
         loop {
-            let Mail { paused, stop, commits, .. } = self.mailbox.take();
+            let Mail { paused, held, stop, commits, .. } = self.mailbox.take();
             self.commits.extend(commits);
+            self.hold_partitions(held);
             if stop {
                 self.commit_at_the_end();
                 return End::Stopped;
@@ -208,7 +212,7 @@ impl Consumer {
         }
         if !self.paused {
             self.paused = true;
-            self.tell_paused(&self.assigned.list());
+            self.tell_paused(&self.assigned.list_where(|_| true));
         }
         if let Some(Ok(message)) = self.connection.kafka.poll(Duration::from_millis(1)) {
             // None comes from a paused partition; one that did must not be lost.
@@ -218,9 +222,26 @@ impl Consumer {
 
     fn release(&mut self) {
         self.held_for = Duration::ZERO;
-        if mem::take(&mut self.paused)
-            && let Err(error) = self.kafka().resume(&self.assigned.list())
-        {
+        if mem::take(&mut self.paused) {
+            self.tell_resumed(&self.assigned.list_where(|partition| !self.held.contains(partition)));
+        }
+    }
+
+    /// Fetches nothing of these partitions, and what is not held any more again.
+    fn hold_partitions(&mut self, held: HashSet<Partition>) {
+        if held == self.held {
+            return;
+        }
+        self.tell_paused(&self.assigned.list_where(|partition| held.contains(partition)));
+        let released = self.assigned.list_where(|partition| self.held.contains(partition) && !held.contains(partition));
+        if !self.paused {
+            self.tell_resumed(&released);
+        }
+        self.held = held;
+    }
+
+    fn tell_resumed(&self, list: &TopicPartitionList) {
+        if let Err(error) = self.kafka().resume(list) {
             tracing::warn!(error = %notice::error_words(&error), "resuming partitions failed");
         }
     }
@@ -310,6 +331,8 @@ impl Consumer {
             tracing::warn!(error = %notice::error_words(&error), "giving up partitions failed");
         }
         self.assigned.remove(&partitions);
+        // Should they come back, they begin anew.
+        self.held.retain(|partition| !partitions.contains(partition));
     }
 
     /// Starts a commit of everything that waits for one; one at a time.
@@ -357,6 +380,7 @@ impl Consumer {
         self.commits.clear();
         self.commit_in_flight = false;
         let partitions = self.assigned.clear();
+        self.held.clear();
         if !partitions.is_empty() {
             let (reply, _) = blocking::sync_channel(1);
             self.tell(SourceEvent::Revoked { partitions, lost: true, settled: SettledReply(reply) });

@@ -27,8 +27,8 @@ pub struct GroupOffsets {
     pub partitions: usize,
     /// Those of them that the group has committed an offset of; reading begins there.
     pub committed: usize,
-    /// Those of them where that is not the oldest record that is kept. A member commits where it began to read before
-    /// anything is settled, so only these show that the group has worked.
+    /// Those of them where that is not the oldest record that is kept, or where records beyond it are settled. A member
+    /// commits where it began to read before anything is settled, so only these show that the group has worked.
     pub moved: usize,
 }
 
@@ -55,7 +55,7 @@ fn ask(kafka: &BaseConsumer<Listener>, asked: &TopicPartitionList) -> Result<Gro
         let Offset::Offset(next) = partition.offset() else { continue };
         let (first, _) = kafka.fetch_watermarks(partition.topic(), partition.partition(), LIMIT)?;
         group.committed += 1;
-        group.moved += usize::from(next != first);
+        group.moved += usize::from(next != first || !partition.metadata().is_empty());
     }
     Ok(group)
 }

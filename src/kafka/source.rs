@@ -5,7 +5,7 @@
 //! fn` would hold up a worker of the runtime; here it holds up nobody.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc as blocking},
     thread,
     time::Duration,
@@ -116,6 +116,11 @@ impl SourceHandle {
         self.mailbox.post(|mail| mail.paused = false);
     }
 
+    /// No more records of these partitions, and of these only, but for those on their way, until it is said otherwise.
+    pub fn hold(&self, partitions: HashSet<Partition>) {
+        self.mailbox.post(|mail| mail.held = partitions);
+    }
+
     /// Commits these points soon. Of several points of one partition only the last is committed; points of another
     /// assignment than the current one are left out.
     pub fn commit(&self, points: Vec<CommitPoint>) {
@@ -151,6 +156,7 @@ pub(super) struct Mailbox {
 #[derive(Debug, Default)]
 pub(super) struct Mail {
     pub(super) paused: bool,
+    pub(super) held: HashSet<Partition>,
     pub(super) stop: bool,
     pub(super) commits: HashMap<Partition, CommitPoint>,
     unread: bool,
@@ -168,7 +174,8 @@ impl Mailbox {
     pub(super) fn take(&self) -> Mail {
         let mut mail = self.lock();
         mail.unread = false;
-        Mail { paused: mail.paused, stop: mail.stop, commits: std::mem::take(&mut mail.commits), unread: false }
+        let commits = std::mem::take(&mut mail.commits);
+        Mail { paused: mail.paused, held: mail.held.clone(), stop: mail.stop, commits, unread: false }
     }
 
     /// Waits for something unread; false where `limit` was over first.

@@ -240,6 +240,40 @@ async fn a_pause_stops_the_records_and_loses_none() {
 }
 
 #[tokio::test]
+async fn a_partition_that_is_held_gives_no_records_and_loses_none_while_the_others_go_on() {
+    const COUNT: usize = 20_000;
+    let broker = Broker::with_topic(3);
+    let mut writer = broker.sink();
+    writer.write_all(COUNT).await;
+    let mut reader = broker.source();
+    let mut seen = reader.records(1).await;
+    let held = seen[0].receipt.partition.clone();
+    reader.handle.hold([held.clone()].into());
+    // A pause of all between does not let it go.
+    reader.handle.pause();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    reader.handle.resume();
+    let quiet = Duration::from_secs(1);
+    while let Ok(Some(SourceEvent::Records(records))) = timeout(quiet, reader.events.recv()).await {
+        seen.extend(records);
+    }
+    let of_held = |seen: &[Record]| seen.iter().filter(|record| record.receipt.partition == held).count();
+    let so_far = of_held(&seen);
+    writer.write_all(300).await;
+    while let Ok(Some(SourceEvent::Records(records))) = timeout(quiet, reader.events.recv()).await {
+        seen.extend(records);
+    }
+    assert!(of_held(&seen) == so_far && so_far < COUNT / 4, "{so_far} records of the one that is held");
+    assert!(seen.len() > COUNT / 2, "{} records: the others go on", seen.len());
+    reader.handle.hold([].into());
+    seen.extend(reader.records(COUNT + 300 - seen.len()).await);
+    let distinct: BTreeSet<_> =
+        seen.iter().map(|record| (record.receipt.partition.number, record.receipt.offset)).collect();
+    assert_eq!((seen.len(), distinct.len()), (COUNT + 300, COUNT + 300));
+    reader.stop().await;
+}
+
+#[tokio::test]
 async fn the_next_start_begins_after_what_was_committed() {
     let broker = Broker::with_topic(1);
     broker.sink().write_all(10).await;

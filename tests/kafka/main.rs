@@ -27,3 +27,4 @@ mod journal;
 mod outages;
 mod reload;
 mod starvation;
+mod takeover;

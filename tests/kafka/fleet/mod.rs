@@ -57,7 +57,7 @@ fn config(topics: &Topics, service: &Service) -> Config {
 }
 
 /// New alerts, last updated so long ago that every answer is fresh for their repeats.
-fn new_alerts(seed: u64, count: usize) -> Vec<Message> {
+pub(super) fn new_alerts(seed: u64, count: usize) -> Vec<Message> {
     World::new(seed, Timestamp::now() - 10.minutes()).shares(Shares::ONLY_NEW).take(count).collect()
 }
 
@@ -82,7 +82,7 @@ fn alerts_with_repeats(seed: u64, count: usize, percent: usize) -> Vec<Message> 
 }
 
 /// The ids of the alerts that have to be asked about.
-fn ids(messages: &[Message]) -> BTreeSet<String> {
+pub(super) fn ids(messages: &[Message]) -> BTreeSet<String> {
     let alerts = messages.iter().flat_map(|message| &message.expected.alerts);
     alerts.filter(|alert| !alert.expired).map(|alert| alert.id.clone()).collect()
 }

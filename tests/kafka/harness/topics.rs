@@ -1,6 +1,11 @@
 //! The topics of one test: created under fresh names, seeded, read back by a plain consumer, deleted.
 
-use std::{collections::BTreeMap, env, process, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env, process,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use alert_ips::{
     domain::record::{Epoch, Header, Partition, Receipt, Record},
@@ -45,7 +50,9 @@ pub struct Seeded {
 impl Topics {
     /// Names nobody has used, and no topics yet.
     pub fn named(bootstrap: &str, test: &str) -> Self {
-        let unique = format!("{test}-{}-{}", process::id(), Timestamp::now().as_millisecond());
+        static NAMED: AtomicU32 = AtomicU32::new(0);
+        let number = NAMED.fetch_add(1, Ordering::Relaxed);
+        let unique = format!("{test}-{}-{}-{number}", process::id(), Timestamp::now().as_millisecond());
         Self {
             bootstrap: bootstrap.to_owned(),
             input: format!("{unique}.in"),

@@ -1,0 +1,71 @@
+//! What was settled before a restart or a rebalance is not done again, and what was open is.
+
+use std::{thread, time::Duration};
+
+use alert_ips::sim::{Answer, Mix, Plan};
+use rstest::rstest;
+
+use crate::{
+    fleet::{ids, new_alerts},
+    harness::{Broker, Checker, Config, Daemon, LONG, Service, Topics},
+};
+
+/// Who reads the partitions next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// The same instance, killed and started again.
+    Itself,
+    /// Another, which joins the group, and has all of it once the first is killed.
+    Another,
+}
+
+/// Until what was settled is committed: that is done every second.
+const COMMITTED: Duration = Duration::from_secs(3);
+
+#[rstest]
+#[case::after_a_crash(Next::Itself)]
+#[case::after_a_rebalance(Next::Another)]
+fn an_alert_that_waits_neither_loses_nor_repeats_what_was_settled_behind_it(#[case] next: Next) {
+    let Some(kafka) = Broker::shared() else { return };
+    let mut messages = new_alerts(31, 600);
+    // Of a message with several alerts some come out before it is settled.
+    messages.retain(|message| message.expected.alerts.len() == 1);
+    let parked = ids(&messages[..1]).pop_first().unwrap();
+    let service = Service::start(&[], |settings| {
+        let then_found = vec![Answer::NotFound, Answer::Found(vec!["192.0.2.1".to_owned()])];
+        settings.plan = Plan::new(7, Mix::ALL_FOUND).script(&parked, then_found);
+    });
+    let topics = Topics::create(&kafka.bootstrap, "takeover");
+    let seeded = topics.seed(messages);
+    let checker = Checker::new(topics, &service, seeded);
+    let topics = checker.topics();
+    let alerts = i64::try_from(checker.expected_records()).unwrap();
+    let config = Config::new(topics, &service.origin)
+        .limits(&["1000 per 1s"])
+        .set("not_found.reask_after", r#"["30s"]"#)
+        .property("session.timeout.ms", 6_000);
+
+    let mut first = Daemon::start(&config);
+    first.wait_for("all but the one that waits", LONG, |_| (topics.count(&topics.output) == alerts - 1).then_some(()));
+    thread::sleep(COMMITTED);
+    assert!(topics.uncommitted() > 100, "the offset stands where the one waits");
+    let mut second = match next {
+        Next::Itself => {
+            first.kill();
+            Daemon::start(&config)
+        }
+        Next::Another => {
+            let mut second = Daemon::start(&config.instance("another"));
+            let has_some = |second: &Daemon| second.log().contains(&format!("{}/", topics.input)).then_some(());
+            second.wait_for("partitions", LONG, has_some);
+            thread::sleep(COMMITTED);
+            first.kill();
+            second
+        }
+    };
+    second.finish(topics);
+    let settled_before = second.metric("alert_ips_records_settled_before_total").unwrap();
+    assert!(settled_before > 100.0, "{settled_before} records were read again and known to be settled");
+    second.stop();
+    checker.assert_exactly_once();
+}
