@@ -81,7 +81,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
     }
 
     fn journal_usable(&mut self, footing: Footing) {
-        self.standing.replaying = false;
+        if std::mem::take(&mut self.standing.replaying) {
+            self.own_clock.adopt(&self.budget, self.journal.now(), self.clock.boot());
+        }
         self.standing.journal = Use::Open;
         self.config.terms.skew = footing.skew;
         if let Some(known) = self.standing.carried.take() {
@@ -120,11 +122,6 @@ impl<J: Journal, T: Transport> Account<J, T> {
     fn apply(&mut self, stamped: &Stamped) {
         let Stamped { at, offset, entry } = stamped;
         self.standing.offset = *offset;
-        if entry.id.writer == self.last_entry.writer {
-            // After a replay the journal's time is that of its newest entry, however long ago that was, until an entry of
-            // our own comes back; and nothing is granted to us before.
-            self.own_clock.adopt(&self.budget, *at, self.clock.boot());
-        }
         let ruling = self.budget.apply(*at, entry);
         if ruling == Ruling::Copy {
             return;

@@ -31,28 +31,6 @@ async fn a_restart_brings_no_second_burst(#[case] begin: Begin) {
     assert!((8..=12).contains(&calls), "{calls} calls in {lasts:?}, in which 10 have their turn");
 }
 
-/// What is read of the journal at the start is as old as it is, although nothing newer says how late it is now.
-#[rstest]
-#[case::from_the_oldest_entry(Begin::Oldest)]
-#[case::from_the_newest_checkpoint(Begin::NewestCheckpoint)]
-#[tokio::test(start_paused = true)]
-async fn after_a_long_time_without_any_instance_calls_begin_at_once(#[case] begin: Begin) {
-    let mut fleet = Fleet::of(1, 23);
-    a_moment().await;
-    let _before = fleet.ask_many(0, 1_500, Severity::High).await;
-    sleep(Duration::from_mins(30)).await;
-    let hour = u64::from(terms().usable(&terms().limits[1]).0);
-    assert_eq!(fleet.calls(), hour, "the hour is spent");
-    fleet.kill(0);
-    sleep(Duration::from_mins(61)).await;
-    let anew = fleet.start(begin);
-    a_moment().await;
-    let _after = fleet.ask_many(anew, 50, Severity::High).await;
-    sleep(Duration::from_secs(5)).await;
-    assert_eq!(fleet.calls(), hour + 50);
-    fleet.assert_limits_kept();
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_checkpoint_is_written_every_minute_by_one_of_all_while_there_is_traffic() {
     let mut fleet = Fleet::of(1, 31);

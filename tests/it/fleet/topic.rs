@@ -12,7 +12,7 @@ use alert_ips::{
     domain::{
         budget::Budget,
         journal::{Body, Entry, Stamped},
-        time::{BootTime, JournalTime},
+        time::JournalTime,
     },
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -108,8 +108,6 @@ pub(super) struct TopicJournal {
     appends: mpsc::Sender<Entry>,
     arriving: mpsc::Receiver<News>,
     here: VecDeque<News>,
-    /// The newest entry's stamp, and when it was read.
-    newest: (JournalTime, BootTime),
 }
 
 impl TopicJournal {
@@ -139,17 +137,7 @@ impl TopicJournal {
                 }
             }
         });
-        Self { clock, appends, arriving, here, newest: Default::default() }
-    }
-}
-
-impl TopicJournal {
-    /// As time passes only with entries and since the last of them: what time it is in the log nobody else says.
-    fn read(&mut self, news: News) -> News {
-        if let News::Entry(stamped) = &news {
-            self.newest = (stamped.at, self.clock.boot());
-        }
-        news
+        Self { clock, appends, arriving, here }
     }
 }
 
@@ -159,25 +147,23 @@ impl Journal for TopicJournal {
     }
 
     fn try_next(&mut self) -> Option<News> {
-        let news = self.here.pop_front().or_else(|| self.arriving.try_recv().ok())?;
-        Some(self.read(news))
+        self.here.pop_front().or_else(|| self.arriving.try_recv().ok())
     }
 
     async fn next(&mut self) -> News {
-        if let Some(news) = self.try_next() {
-            return news;
-        }
-        match self.arriving.recv().await {
-            Some(news) => self.read(news),
-            None => std::future::pending().await,
+        match self.here.pop_front() {
+            Some(news) => news,
+            None => match self.arriving.recv().await {
+                Some(news) => news,
+                None => std::future::pending().await,
+            },
         }
     }
 
     async fn flush(&mut self) {}
 
     fn now(&self) -> JournalTime {
-        let (stamped, read) = self.newest;
-        stamped + self.clock.boot().saturating_since(read)
+        now(&self.clock)
     }
 }
 
