@@ -214,7 +214,9 @@ mod tests {
                         break;
                     }
                     let offset = open.swap_remove(end.index(open.len()));
+                    let before = progress.watermark();
                     progress.settle(offset);
+                    prop_assert!(progress.watermark() >= before);
                     settled.insert(offset);
                     prop_assert!(open.iter().all(|open| progress.watermark() <= Some(*open) && !progress.settled().contains(*open)));
                 }

@@ -171,14 +171,7 @@ impl Settled {
 
 /// The value of a character.
 fn value(character: u8) -> Option<u8> {
-    match character {
-        b'A'..=b'Z' => Some(character - b'A'),
-        b'a'..=b'z' => Some(character - b'a' + 26),
-        b'0'..=b'9' => Some(character - b'0' + 52),
-        b'-' => Some(62),
-        b'_' => Some(63),
-        _ => None,
-    }
+    ALPHABET.iter().zip(0..).find(|(known, _)| **known == character).map(|(_, value)| value)
 }
 
 fn digits(length: i64) -> usize {
