@@ -391,14 +391,26 @@ fn a_freeze_lasts_from_its_entry_on() {
 
 #[test]
 fn an_answer_to_a_refused_claim_is_told() {
-    let mut budget = declared(&terms(&[limit(8, 60)]), Duration::from_secs(1));
+    let mut budget = declared(&terms(&[limit(2, 60)]), Duration::from_secs(1));
+    budget.apply(at(Duration::from_secs(1)), &entry(1, 1, Body::Terms(terms(&[limit(2, 60)]))));
     let granted = claim(0, 2, Severity::High, false);
-    let refused = claim(9, 1, Severity::High, false);
+    let refused = claim(1, 2, Severity::High, false);
     budget.apply(at(Duration::from_secs(2)), &granted);
     budget.apply(at(Duration::from_secs(2)), &refused);
     assert_eq!(budget.apply(at(Duration::from_secs(3)), &answer(1, granted.id, Reached::Complete)), Ruling::Noted);
     let divergent = budget.apply(at(Duration::from_secs(3)), &answer(2, refused.id, Reached::Complete));
     assert_eq!(divergent, Ruling::Divergent(refused.id));
+}
+
+/// The broker's clock jumps further than anything is remembered between a claim and its copy by a retry.
+#[test]
+fn a_copy_from_before_a_jump_is_no_refused_claim() {
+    let mut budget = declared(&terms(&[limit(8, 60)]), Duration::from_secs(1));
+    let granted = claim(0, 2, Severity::High, false);
+    assert_eq!(budget.apply(at(Duration::from_secs(2)), &granted), Ruling::Granted(granted.id));
+    let after = at(Duration::from_hours(2));
+    assert_eq!(budget.apply(after, &granted), Ruling::Refused(granted.id));
+    assert_eq!(budget.apply(after, &answer(1, granted.id, Reached::Complete)), Ruling::Noted);
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         if self.draining || !Severity::ALL.into_iter().any(|severity| self.backlog.is_ready(severity)) {
             return Step::Idle;
         }
-        if self.access.token(now).is_none() || !self.standing.is_usable() {
+        if self.access.token(now).is_none() || !self.standing.is_settled() {
             return Step::Idle;
         }
         let journal_now = self.journal.now();

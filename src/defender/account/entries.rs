@@ -56,10 +56,11 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 self.standing.journal = Use::Stopped(why);
                 self.report_condition(self.clock.boot());
             }
-            News::Doubtful => self.declare_terms(),
+            News::Doubtful => self.declare(),
             News::Unreadable(at, why) => self.doubt(at, why),
             News::Replaced => {
-                self.standing.carried.get_or_insert_with(|| Box::new(self.budget.checkpoint(None)));
+                let known = || Body::Checkpoint(Box::new(self.budget.checkpoint(None)));
+                self.standing.foremost.get_or_insert_with(known);
             }
             News::NotAppended(entries, how) => {
                 for entry in entries {
@@ -73,24 +74,21 @@ impl<J: Journal, T: Transport> Account<J, T> {
         self.budget = budget;
         self.reasks = Reasks::new(self.config.max_answers);
         self.frozen_why = None;
-        let carried = self.standing.carried.take();
+        let foremost = self.standing.foremost.take();
         let overdue = std::mem::take(&mut self.standing.overdue);
         // What raised it may be gone from the log.
         let doubt = self.standing.doubt.take();
-        self.standing = Standing { doubt, carried, overdue, ..Standing::default() };
+        self.standing = Standing { doubt, foremost, overdue, ..Standing::default() };
     }
 
     fn journal_usable(&mut self, footing: Footing) {
-        if std::mem::take(&mut self.standing.replaying) {
-            self.own_clock.adopt(&self.budget, self.journal.now(), self.clock.boot());
-        }
+        self.standing.replaying = false;
         self.standing.journal = Use::Open;
         self.config.terms.skew = footing.skew;
-        if let Some(known) = self.standing.carried.take() {
+        if let Some(Body::Checkpoint(_)) = self.standing.foremost {
             tracing::warn!(
                 "the journal is another one, or has lost its newest entries: what this instance knows of the calls is written into it"
             );
-            self.append(Body::Checkpoint(known));
             // The budget in it is as doubtful as it was, and nothing else in the other log says so.
             if let Some((_, why)) = self.standing.doubted(self.journal.now()).cloned() {
                 self.append(Body::Freeze(Freeze { lasts: self.config.terms.memory(), why }));
@@ -99,12 +97,12 @@ impl<J: Journal, T: Transport> Account<J, T> {
             // An instance that can't judge the entries of a newer version stops itself, and not the newer ones.
             let lasts = self.config.terms.memory();
             tracing::warn!(calls_begin_in = %humantime::format_duration(lasts), "{why}");
-            self.append(Body::Freeze(Freeze { lasts, why }));
+            self.standing.foremost = Some(Body::Freeze(Freeze { lasts, why }));
         }
         for body in std::mem::take(&mut self.standing.overdue) {
             self.append(body);
         }
-        self.declare_terms();
+        self.declare();
         self.report_condition(self.clock.boot());
     }
 
@@ -122,6 +120,11 @@ impl<J: Journal, T: Transport> Account<J, T> {
     fn apply(&mut self, stamped: &Stamped) {
         let Stamped { at, offset, entry } = stamped;
         self.standing.offset = *offset;
+        if entry.id.writer == self.last_entry.writer {
+            // After a replay the journal's time is that of its newest entry, however long ago that was, until an entry of
+            // our own comes back; and nothing is granted to us before.
+            self.own_clock.adopt(&self.budget, *at, self.clock.boot());
+        }
         let ruling = self.budget.apply(*at, entry);
         if ruling == Ruling::Copy {
             return;
@@ -129,6 +132,12 @@ impl<J: Journal, T: Transport> Account<J, T> {
         self.standing.since_checkpoint += 1;
         let now = self.clock.boot();
         self.own_clock.agree(self.budget.terms(), now);
+        if entry.id.writer == self.last_entry.writer
+            && self.standing.came_back(&entry.body)
+            && self.standing.is_usable()
+        {
+            self.declare();
+        }
         match &entry.body {
             Body::Claim(claim) => self.ruled(ruling, entry.id, claim, *at),
             Body::Answer(answer) => self.answer_seen(answer, ruling, entry.id, *at),
@@ -219,13 +228,14 @@ impl<J: Journal, T: Transport> Account<J, T> {
             body @ Body::Freeze(_) if how == NotAppended::TooLarge => {
                 self.append(body);
             }
-            body @ Body::Freeze(_) => self.standing.overdue.push(body),
+            body @ Body::Freeze(_) if self.standing.foremost.as_ref() != Some(&body) => {
+                self.standing.overdue.push(body);
+            }
             Body::Checkpoint(known) if how == NotAppended::TooLarge => {
                 self.checkpoint_too_large(known.offset.is_none());
             }
-            Body::Checkpoint(known) if known.offset.is_none() => self.standing.carried = Some(known),
             // The slot of a call is held for as long as if no answer had come: that is safe. The others are written anew.
-            Body::Answer(_) | Body::Terms(_) | Body::Checkpoint(_) => {}
+            Body::Answer(_) | Body::Terms(_) | Body::Checkpoint(_) | Body::Freeze(_) => {}
         }
     }
 
@@ -234,7 +244,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
         if carried {
             let why = "what was called before the journal was created anew is too large to be written into it, so all \
                        calls count as spent";
-            self.append(Body::Freeze(Freeze { lasts: self.config.terms.memory(), why: why.to_owned() }));
+            let freeze = Freeze { lasts: self.config.terms.memory(), why: why.to_owned() };
+            self.standing.foremost = Some(Body::Freeze(freeze));
+            self.declare();
         }
     }
 
@@ -245,14 +257,17 @@ impl<J: Journal, T: Transport> Account<J, T> {
         self.pacer = Pacer::new(&self.config.terms, self.clock.clone());
         // While the journal can't be used they are told once it can.
         if self.standing.is_usable() && !self.draining {
-            self.declare_terms();
+            self.declare();
         }
     }
 
-    /// Tells the journal what this account holds itself to.
-    fn declare_terms(&mut self) {
+    /// Tells the journal what this account holds itself to; and before, until it comes back, what all must know first: else
+    /// calls would be granted as if nothing had been called.
+    fn declare(&mut self) {
         self.declared = self.clock.boot();
-        self.append(Body::Terms(self.config.terms.clone()));
+        let terms = || Body::Terms(self.config.terms.clone());
+        let body = self.standing.foremost.clone().unwrap_or_else(terms);
+        self.append(body);
     }
 
     /// What is written down from time to time: terms are forgotten with their writer, and a replay begins with a checkpoint.
@@ -260,10 +275,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
         if !self.standing.is_usable() || self.draining {
             return;
         }
-        let known = self.budget.is_claimant(self.last_entry.writer);
+        let known = self.standing.is_settled() && self.budget.is_claimant(self.last_entry.writer);
         let again = if known { self.config.terms.memory() / 2 } else { DECLARE_AGAIN };
         if self.clock.boot() >= self.declared + again {
-            self.declare_terms();
+            self.declare();
         }
         let now = self.journal.now();
         if self.standing.since_checkpoint > 0

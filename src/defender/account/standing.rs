@@ -1,6 +1,6 @@
 //! How the account stands with its journal: whether calls may be claimed there, and what must be written down.
 
-use crate::domain::{budget::Checkpoint, journal::Body, time::JournalTime};
+use crate::domain::{journal::Body, time::JournalTime};
 
 /// How the account stands with its journal.
 pub(super) struct Standing {
@@ -9,8 +9,8 @@ pub(super) struct Standing {
     pub(super) replaying: bool,
     /// Until when, and why, the budget may not be what it seems.
     pub(super) doubt: Option<(JournalTime, String)>,
-    /// What was known of a log that is gone.
-    pub(super) carried: Option<Box<Checkpoint>>,
+    /// What must come back from the log before the terms are declared: what was known of a log that is gone, or a freeze.
+    pub(super) foremost: Option<Body>,
     /// What must be appended once that is possible again.
     pub(super) overdue: Vec<Body>,
     /// The newest entry.
@@ -36,7 +36,7 @@ impl Default for Standing {
             journal: Use::Reading,
             replaying: true,
             doubt: None,
-            carried: None,
+            foremost: None,
             overdue: Vec::new(),
             offset: 0,
             checkpoint_due: JournalTime::default(),
@@ -71,5 +71,23 @@ impl Standing {
 
     pub(super) fn is_usable(&self) -> bool {
         matches!(self.journal, Use::Open)
+    }
+
+    /// Whether calls may be claimed, as far as this instance has said what it must.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_usable() && self.foremost.is_none()
+    }
+
+    /// An entry of this instance came back. Returns whether it is what was waited for.
+    pub(super) fn came_back(&mut self, body: &Body) -> bool {
+        let came = match (&self.foremost, body) {
+            (Some(Body::Checkpoint(_)), Body::Checkpoint(written)) => written.offset.is_none(),
+            (Some(Body::Freeze(_)), Body::Freeze(_)) => true,
+            _ => false,
+        };
+        if came {
+            self.foremost = None;
+        }
+        came
     }
 }

@@ -223,7 +223,13 @@ impl Budget {
     }
 
     /// Remembers a refusal for as long as an answer to it could come.
+    ///
+    /// Not of a writer whose terms are not known: that may be a copy from before a forward jump of the broker's clock, with
+    /// which the writer was forgotten, of a claim that was granted then.
     fn refuse(&mut self, id: EntryId) {
+        if !self.is_claimant(id.writer) {
+            return;
+        }
         let lasts = self.terms.as_ref().map_or(Duration::ZERO, Terms::lapse_after);
         while self.refused.first().is_some_and(|(until, _)| *until <= self.now) {
             self.refused.pop_first();

@@ -26,7 +26,7 @@ pub struct OwnClock {
 
 impl OwnClock {
     /// Takes over what a replay has shown, as old as the journal says it is: a jump of the broker's clock after that frees
-    /// none of it early. `journal` and `now` are one moment.
+    /// none of it early. `journal` and `now` are one moment, and what was told before is in the budget.
     ///
     /// Only the first time: of what a later replay shows, most was seen to arrive.
     pub fn adopt(&mut self, budget: &Budget, journal: JournalTime, now: BootTime) {

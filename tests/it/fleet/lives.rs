@@ -31,6 +31,28 @@ async fn a_restart_brings_no_second_burst(#[case] begin: Begin) {
     assert!((8..=12).contains(&calls), "{calls} calls in {lasts:?}, in which 10 have their turn");
 }
 
+/// What is read of the journal at the start is as old as it is, although nothing newer says how late it is now.
+#[rstest]
+#[case::from_the_oldest_entry(Begin::Oldest)]
+#[case::from_the_newest_checkpoint(Begin::NewestCheckpoint)]
+#[tokio::test(start_paused = true)]
+async fn after_a_long_time_without_any_instance_calls_begin_at_once(#[case] begin: Begin) {
+    let mut fleet = Fleet::of(1, 23);
+    a_moment().await;
+    let _before = fleet.ask_many(0, 1_500, Severity::High).await;
+    sleep(Duration::from_mins(30)).await;
+    let hour = u64::from(terms().usable(&terms().limits[1]).0);
+    assert_eq!(fleet.calls(), hour, "the hour is spent");
+    fleet.kill(0);
+    sleep(Duration::from_mins(61)).await;
+    let anew = fleet.start(begin);
+    a_moment().await;
+    let _after = fleet.ask_many(anew, 50, Severity::High).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(fleet.calls(), hour + 50);
+    fleet.assert_limits_kept();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_checkpoint_is_written_every_minute_by_one_of_all_while_there_is_traffic() {
     let mut fleet = Fleet::of(1, 31);
@@ -118,4 +140,22 @@ async fn a_journal_created_anew_is_told_what_was_spent_before_anybody_calls() {
     assert!(fleet.calls() > spent, "calls go on when the minute is over");
     sleep(Duration::from_mins(10)).await;
     fleet.assert_limits_kept();
+}
+
+/// Else it would be called as if nothing had been: what is called before it is there would count as part of it.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_called_before_what_is_carried_over_has_come_back() {
+    let fleet = Fleet::of(1, 53);
+    a_moment().await;
+    fleet.topic.lose(|body| matches!(body, Body::Checkpoint(known) if known.offset.is_none()));
+    fleet.topic.recreate();
+    a_moment().await;
+    let _pending = fleet.ask(0, "a", Severity::High).await;
+    sleep(Duration::from_secs(15)).await;
+    let log = fleet.topic.entries();
+    let first = log.first().map(|stamped| &stamped.entry.body);
+    assert!(matches!(first, Some(Body::Checkpoint(known)) if known.offset.is_none()), "{first:?}");
+    assert_eq!(fleet.calls(), 0, "the others have time to write down what they know");
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(fleet.calls(), 1);
 }

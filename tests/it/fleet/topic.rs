@@ -12,7 +12,7 @@ use alert_ips::{
     domain::{
         budget::Budget,
         journal::{Body, Entry, Stamped},
-        time::JournalTime,
+        time::{BootTime, JournalTime},
     },
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -31,6 +31,8 @@ pub(super) struct Topic {
 #[derive(Default)]
 struct Log {
     entries: Vec<Stamped>,
+    /// The next entry of this kind gets lost.
+    lost: Option<fn(&Body) -> bool>,
     readers: Vec<mpsc::Sender<News>>,
 }
 
@@ -49,10 +51,18 @@ impl Topic {
     /// Takes an entry in, and tells it to all who read.
     pub(super) fn append(&self, entry: Entry) {
         let mut log = self.log.lock().unwrap();
+        if log.lost.take_if(|lost| lost(&entry.body)).is_some() {
+            return;
+        }
         let (at, offset) = (now(&self.clock), i64::try_from(log.entries.len()).unwrap());
         let stamped = Stamped { at, offset, entry };
         log.tell(|| News::Entry(stamped.clone()));
         log.entries.push(stamped);
+    }
+
+    /// The next entry of this kind is lost on its way, and nobody is told.
+    pub(super) fn lose(&self, kind: fn(&Body) -> bool) {
+        self.log.lock().unwrap().lost = Some(kind);
     }
 
     /// All that is in it.
@@ -108,6 +118,8 @@ pub(super) struct TopicJournal {
     appends: mpsc::Sender<Entry>,
     arriving: mpsc::Receiver<News>,
     here: VecDeque<News>,
+    /// The newest entry's stamp, and when it was read.
+    newest: (JournalTime, BootTime),
 }
 
 impl TopicJournal {
@@ -137,7 +149,17 @@ impl TopicJournal {
                 }
             }
         });
-        Self { clock, appends, arriving, here }
+        Self { clock, appends, arriving, here, newest: Default::default() }
+    }
+}
+
+impl TopicJournal {
+    /// As time passes only with entries and since the last of them: what time it is in the log nobody else says.
+    fn read(&mut self, news: News) -> News {
+        if let News::Entry(stamped) = &news {
+            self.newest = (stamped.at, self.clock.boot());
+        }
+        news
     }
 }
 
@@ -147,23 +169,25 @@ impl Journal for TopicJournal {
     }
 
     fn try_next(&mut self) -> Option<News> {
-        self.here.pop_front().or_else(|| self.arriving.try_recv().ok())
+        let news = self.here.pop_front().or_else(|| self.arriving.try_recv().ok())?;
+        Some(self.read(news))
     }
 
     async fn next(&mut self) -> News {
-        match self.here.pop_front() {
-            Some(news) => news,
-            None => match self.arriving.recv().await {
-                Some(news) => news,
-                None => std::future::pending().await,
-            },
+        if let Some(news) = self.try_next() {
+            return news;
+        }
+        match self.arriving.recv().await {
+            Some(news) => self.read(news),
+            None => std::future::pending().await,
         }
     }
 
     async fn flush(&mut self) {}
 
     fn now(&self) -> JournalTime {
-        now(&self.clock)
+        let (stamped, read) = self.newest;
+        stamped + self.clock.boot().saturating_since(read)
     }
 }
 
