@@ -391,10 +391,9 @@ fn a_freeze_lasts_from_its_entry_on() {
 
 #[test]
 fn an_answer_to_a_refused_claim_is_told() {
-    let mut budget = declared(&terms(&[limit(2, 60)]), Duration::from_secs(1));
-    budget.apply(at(Duration::from_secs(1)), &entry(1, 1, Body::Terms(terms(&[limit(2, 60)]))));
+    let mut budget = declared(&terms(&[limit(8, 60)]), Duration::from_secs(1));
     let granted = claim(0, 2, Severity::High, false);
-    let refused = claim(1, 2, Severity::High, false);
+    let refused = claim(9, 1, Severity::High, false);
     budget.apply(at(Duration::from_secs(2)), &granted);
     budget.apply(at(Duration::from_secs(2)), &refused);
     assert_eq!(budget.apply(at(Duration::from_secs(3)), &answer(1, granted.id, Reached::Complete)), Ruling::Noted);
@@ -406,11 +405,17 @@ fn an_answer_to_a_refused_claim_is_told() {
 #[test]
 fn a_copy_from_before_a_jump_is_no_refused_claim() {
     let mut budget = declared(&terms(&[limit(8, 60)]), Duration::from_secs(1));
-    let granted = claim(0, 2, Severity::High, false);
-    assert_eq!(budget.apply(at(Duration::from_secs(2)), &granted), Ruling::Granted(granted.id));
+    let both = [2, 3].map(|number| claim(0, number, Severity::High, false));
+    for claim in &both {
+        assert_eq!(budget.apply(at(Duration::from_secs(2)), claim), Ruling::Granted(claim.id));
+    }
     let after = at(Duration::from_hours(2));
-    assert_eq!(budget.apply(after, &granted), Ruling::Refused(granted.id));
-    assert_eq!(budget.apply(after, &answer(1, granted.id, Reached::Complete)), Ruling::Noted);
+    for claim in &both {
+        assert_eq!(budget.apply(after, claim), Ruling::Copy);
+    }
+    for (number, claim) in both.iter().enumerate() {
+        assert_eq!(budget.apply(after, &answer(number as u64 + 1, claim.id, Reached::Complete)), Ruling::Noted);
+    }
 }
 
 #[test]

@@ -103,6 +103,11 @@ impl Budget {
     pub fn apply(&mut self, at: JournalTime, entry: &Entry) -> Ruling {
         self.advance(at);
         let EntryId { writer, number } = entry.id;
+        if number > 1 && matches!(entry.body, Body::Claim(_)) && !self.writers.contains_key(&writer) {
+            // The writer was forgotten, as by a forward jump of the broker's clock: this is taken for a copy of what came
+            // before. Was it refused, then the answer to the original would be one to a refused claim.
+            return Ruling::Copy;
+        }
         let known = self.writers.entry(writer).or_default();
         if number <= known.last {
             return Ruling::Copy;
@@ -223,13 +228,7 @@ impl Budget {
     }
 
     /// Remembers a refusal for as long as an answer to it could come.
-    ///
-    /// Not of a writer whose terms are not known: that may be a copy from before a forward jump of the broker's clock, with
-    /// which the writer was forgotten, of a claim that was granted then.
     fn refuse(&mut self, id: EntryId) {
-        if !self.is_claimant(id.writer) {
-            return;
-        }
         let lasts = self.terms.as_ref().map_or(Duration::ZERO, Terms::lapse_after);
         while self.refused.first().is_some_and(|(until, _)| *until <= self.now) {
             self.refused.pop_first();

@@ -18,8 +18,8 @@ async fn a_call_on_a_refused_claim_stops_all_until_nothing_of_it_counts(#[case] 
     let mut fleet = Fleet::of(1, 11);
     let mut other = Other::of(&fleet);
     sleep(Duration::from_secs(59)).await;
-    // It is refused, and called all the same.
-    let claim = other.is_refused("elsewhere");
+    // Without terms it is refused, and called all the same.
+    let claim = other.claims("elsewhere");
     fleet.ask(0, "before", Severity::High).await.await.unwrap().unwrap();
     sleep(Duration::from_secs(20)).await;
     let checkpoints = fleet.topic.checkpoints();
@@ -56,7 +56,7 @@ async fn a_doubt_outlives_the_journal_that_raised_it() {
     let mut fleet = Fleet::of(1, 12);
     let mut other = Other::of(&fleet);
     a_moment().await;
-    let claim = other.is_refused("elsewhere");
+    let claim = other.claims("elsewhere");
     other.answers(claim, "elsewhere");
     a_moment().await;
     fleet.topic.recreate();

@@ -151,17 +151,6 @@ impl Other {
         self.write(Body::Claim(Claim { alert, severity: Severity::High, reserved: true, highs_wait: false }))
     }
 
-    /// A claim that is refused, as the alert is asked about at the time.
-    fn is_refused(&mut self, alert: &str) -> EntryId {
-        self.write(Body::Terms(terms()));
-        let granted = self.claims(alert);
-        let refused = self.claims(alert);
-        let alert = AlertId::parse(alert).unwrap();
-        let unused = Answer { claim: granted, alert, reached: Reached::Unused, status: None, outcome: None };
-        self.write(Body::Answer(unused));
-        refused
-    }
-
     fn answers(&mut self, claim: EntryId, alert: &str) {
         let alert = AlertId::parse(alert).unwrap();
         self.write(Body::Answer(Answer { claim, alert, reached: Reached::Complete, status: Some(503), outcome: None }));
