@@ -255,7 +255,7 @@ async fn a_partition_that_is_held_gives_no_records_and_loses_none_while_the_othe
     reader.handle.resume();
     // The others go on, in their own time.
     let quiet = Duration::from_secs(1);
-    let wait = |seen: usize| if seen > COUNT / 2 { quiet } else { Duration::from_secs(30) };
+    let wait = |seen: usize| if seen > COUNT / 2 { quiet } else { LONG };
     while let Ok(Some(SourceEvent::Records(records))) = timeout(wait(seen.len()), reader.events.recv()).await {
         seen.extend(records);
     }
