@@ -81,7 +81,9 @@ pub enum Written {
 
 impl Pipeline {
     /// Decides every alert of a record. Takes as long as its lookups take: from microseconds to hours.
-    pub async fn process(self: Arc<Self>, record: Arc<Record>, outlet: Outlet) -> Result<Decided, LetGo> {
+    ///
+    /// Without an outlet nothing is written before all of them are decided.
+    pub async fn process(self: Arc<Self>, record: Arc<Record>, outlet: Option<Outlet>) -> Result<Decided, LetGo> {
         let since = record.timestamp.unwrap_or_else(|| self.clock.wall());
         // Boxed: a record may wait for hours, and need not hold the room that putting its questions took.
         let put = Box::pin(self.put_all(&record, since)).await?;
@@ -108,7 +110,7 @@ impl Pipeline {
         record: &Arc<Record>,
         since: Timestamp,
         put: Put<'_>,
-        outlet: Outlet,
+        outlet: Option<Outlet>,
     ) -> Result<Decided, LetGo> {
         let Put { questions, mut rejections, room: _room } = put;
         let mut undecided = questions.len();
@@ -116,13 +118,13 @@ impl Pipeline {
         let mut decided = Decided::default();
         while let Some(answered) = answers.next().await {
             undecided -= 1;
-            match self.decide(record, since, answered)? {
-                Ok(write) if undecided > 0 => {
+            match (self.decide(record, since, answered)?, &outlet) {
+                (Ok(write), Some(outlet)) if undecided > 0 => {
                     decided.early += 1;
                     outlet.put(write).await;
                 }
-                Ok(write) => decided.writes.push(write),
-                Err(rejection) => rejections.push(rejection),
+                (Ok(write), _) => decided.writes.push(write),
+                (Err(rejection), _) => rejections.push(rejection),
             }
         }
         decided.writes.extend(self.dead_letter(record, rejections));

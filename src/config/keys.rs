@@ -185,7 +185,9 @@ reading that partition waits. Not more than the brokers' offset.metadata.max.byt
     key("output.format", Text, Value("\"json\""),
         "json"),
     key("output.delivery", Text, Value("\"at-least-once\""),
-        "at-least-once: nothing is lost; a crash may repeat what was open."),
+        "at-least-once: nothing is lost; a crash may repeat what was open.
+exactly-once: nothing is repeated either, for readers with isolation.level=read_committed. Outputs and what they settle are
+written in one transaction of Kafka's, as GROUP_ID-INSTANCE_NAME: no two running instances may have the same."),
 
     key("journal.kind", Text, Value("\"kafka\""),
         "kafka: in topics.journal. All instances that share the app registration keep one budget, also through restarts, and ask

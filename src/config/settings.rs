@@ -99,6 +99,8 @@ pub enum OutputFormat {
 pub enum Delivery {
     /// Nothing lost, some repeated.
     AtLeastOnce,
+    /// Nothing lost, and nothing repeated for readers of what is committed.
+    ExactlyOnce,
 }
 
 /// Where calls are written down.
@@ -320,10 +322,10 @@ fn start(value: &Value) -> Result<Start, String> {
 
 fn read_output(reader: &mut Reader) -> Output {
     let later = ["splunk-hec", "sentinel", "ocsf", "ecs", "cloudevents"];
+    let deliveries = [("at-least-once", Delivery::AtLeastOnce), ("exactly-once", Delivery::ExactlyOnce)];
     Output {
         format: reader.read("output.format", value::choice(&[("json", OutputFormat::Json)], &later)),
-        delivery: reader
-            .read("output.delivery", value::choice(&[("at-least-once", Delivery::AtLeastOnce)], &["exactly-once"])),
+        delivery: reader.read("output.delivery", value::choice(&deliveries, &[])),
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::{
 use self::journal::KafkaJournal;
 use crate::{
     clock::Clock,
-    config::{self, AccountSettings, JournalKind, Settings},
+    config::{self, AccountSettings, Delivery, JournalKind, Settings},
     defender::{
         account::{Account, AccountConfig, AccountHandle, Reporting as AccountReporting},
         journal::{Journal, MemoryJournal},
@@ -21,7 +21,7 @@ use crate::{
         transport::{HttpSetupError, HttpTransport, Timeouts, Transport},
         wire::Api,
     },
-    dispatcher::{Dispatcher, Edge, OpenBounds, Reporting as DispatcherReporting, Unfinished},
+    dispatcher::{Dispatcher, Edge, OpenBounds, Outputs, Reporting as DispatcherReporting, Unfinished},
     domain::{
         backlog::Patience,
         phase::Phase,
@@ -34,6 +34,7 @@ use crate::{
         journal::{Demands, OpenJournalError},
         sink::{self, SinkTopics},
         source::{self, Start, StartSourceError},
+        transactor::{self, StartTransactorError},
     },
     observe::{
         health::{Condition, Health},
@@ -68,6 +69,8 @@ pub enum StartError {
     Kafka(#[from] InvalidKafkaConfig),
     #[error(transparent)]
     Source(#[from] StartSourceError),
+    #[error(transparent)]
+    Transactor(#[from] StartTransactorError),
     #[error(transparent)]
     Journal(#[from] OpenJournalError),
     #[error(
@@ -153,7 +156,7 @@ impl Daemon {
         // Nothing is known against them until something is written.
         reporting.output.set(Condition::Ok);
         reporting.dead_letters.set(Condition::Ok);
-        let edge = kafka_edge(settings)?;
+        let edge = kafka_edge(settings, &clock)?;
         let bounds = OpenBounds {
             records: settings.input.max_open_records,
             bytes: settings.input.max_open_bytes,
@@ -298,17 +301,29 @@ pub fn kafka_config(settings: &Settings) -> KafkaConfig {
     }
 }
 
-fn kafka_edge(settings: &Settings) -> Result<Edge, StartError> {
+fn kafka_edge(settings: &Settings, clock: &Clock) -> Result<Edge, StartError> {
     let config = kafka_config(settings);
     let (notify, notices) = mpsc::channel(NOTICES);
     let topics = SinkTopics {
         output: settings.topics.output.to_string(),
         dead_letters: settings.topics.dead_letters.to_string(),
     };
-    let (sink, acks) = sink::start(&config, topics, notify.clone())?;
     let input: Vec<_> = settings.topics.input.iter().map(ToString::to_string).collect();
-    let (source, events) = source::start(&config, &input, Start::from(settings.input.start), notify)?;
-    Ok(Edge { source, events, sink, acks, notices })
+    let (source, events) = source::start(&config, &input, Start::from(settings.input.start), notify.clone())?;
+    let outputs = match settings.output.delivery {
+        Delivery::AtLeastOnce => {
+            let (sink, acks) = sink::start(&config, topics, notify)?;
+            Outputs::AtLeastOnce { sink, acks }
+        }
+        Delivery::ExactlyOnce => {
+            // The same after a restart, so that it ends what the process before left open; and no other's.
+            let name = format!("{}-{}", settings.kafka.group_id, settings.instance.name);
+            let (transactor, transacted) =
+                transactor::start(&config, topics, &name, source.stamper(), notify, clock.clone())?;
+            Outputs::ExactlyOnce { transactor, transacted }
+        }
+    };
+    Ok(Edge { source, events, outputs, notices })
 }
 
 async fn admin_listener(settings: &Settings) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {

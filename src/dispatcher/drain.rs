@@ -15,28 +15,30 @@ impl Dispatcher {
     pub(super) async fn drain(mut self) -> Unfinished {
         // Records still on their way are left unread, so they stay uncommitted.
         self.draining = true;
-        self.edge.source.pause();
+        self.source.pause();
         let finished = tokio::time::timeout(FINISH_WITHIN, async {
-            while !(self.lives.is_empty() && self.open.is_empty() && self.writes.len() == 0) {
+            while !(self.lives.is_empty() && self.open.is_empty() && self.delivery.len() == 0) {
                 self.turn().await;
             }
         });
         // What is not finished by then is redone after the next start.
         let _ = finished.await;
-        let (records, writes, left_open) = (self.lives.len(), self.writes.len(), self.left_open);
+        let (records, writes, left_open) = (self.lives.len(), self.delivery.len(), self.left_open);
         self.commit();
-        self.edge.source.stop();
-        let left = tokio::time::timeout(LEAVE_WITHIN, self.leave()).await.is_ok();
+        self.source.stop();
+        let left = tokio::time::timeout(LEAVE_WITHIN, self.leave_group()).await.is_ok();
         self.reporting.pulse.finish();
         Unfinished { records, writes, still_in_group: !left, left_open }
     }
 
-    async fn leave(&mut self) {
-        while let Some(event) = self.edge.events.recv().await {
+    async fn leave_group(&mut self) {
+        while let Some(event) = self.events.recv().await {
             match event {
                 SourceEvent::Stopped => return,
                 event => self.take(event),
             }
+            // Nothing more ends now.
+            self.leave_at_once();
         }
     }
 }

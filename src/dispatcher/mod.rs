@@ -3,9 +3,13 @@
 //! One loop, which never blocks and never waits for one thing alone. A record is open from its arrival until all that it
 //! led to is acknowledged; only then is its offset settled, and only what is settled is committed.
 
+mod at_least_once;
 mod drain;
+mod exactly_once;
+mod leaving;
 mod lives;
 mod partitions;
+mod transactions;
 mod window;
 mod writes;
 
@@ -18,10 +22,13 @@ use tokio::{
 };
 
 use self::{
+    at_least_once::{AtLeastOnce, MANY_WRITES},
+    leaving::Leave,
     lives::{Ended, Lives},
     partitions::{Log, Opened, Partitions},
+    transactions::Transactions,
     window::{Flow, Window},
-    writes::{Trouble, Writes},
+    writes::Writes,
 };
 use crate::{
     clock::Clock,
@@ -29,11 +36,13 @@ use crate::{
         outcome::{Reason, Rejection},
         phase::Phase,
         record::{Destination, Partition, Record},
+        time::BootTime,
     },
     kafka::{
         notice::{Client, News, Notice},
-        sink::{Ack, Sink, WriteFailed, WriteId},
+        sink::{Ack, Sink},
         source::{SourceEvent, SourceHandle},
+        transactor::{Transacted, Transactor},
     },
     observe::{
         health::{Condition, Pulse, Reporter},
@@ -51,9 +60,6 @@ const BATCH: usize = 1024;
 /// A dead letter is cut to no less than this; a topic that takes less is of no use for dead letters.
 const DEAD_LETTER_FLOOR: usize = 4096;
 
-/// Writes that may wait for their acknowledgement before no further early ones are taken.
-const MANY_WRITES: usize = 20_000;
-
 /// How many records may be open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenBounds {
@@ -67,9 +73,28 @@ pub struct OpenBounds {
 pub struct Edge {
     pub source: SourceHandle,
     pub events: mpsc::Receiver<SourceEvent>,
-    pub sink: Sink,
-    pub acks: mpsc::Receiver<Ack>,
+    pub outputs: Outputs,
     pub notices: mpsc::Receiver<Notice>,
+}
+
+/// How what was decided gets into Kafka.
+pub enum Outputs {
+    /// By itself, and then what it settles is committed.
+    AtLeastOnce { sink: Sink, acks: mpsc::Receiver<Ack> },
+    /// In one transaction with what it settles.
+    ExactlyOnce { transactor: Transactor, transacted: mpsc::Receiver<Transacted> },
+}
+
+/// As [`Outputs`], with what is on its way.
+enum Delivery {
+    AtLeastOnce(AtLeastOnce),
+    ExactlyOnce(Transactions),
+}
+
+/// What was delivered, or was not.
+enum Delivered {
+    Acknowledged(Vec<Ack>),
+    Transacted(Transacted),
 }
 
 /// What the dispatcher reports into.
@@ -106,19 +131,23 @@ pub struct Unfinished {
 pub struct Dispatcher {
     clock: Clock,
     pipeline: Arc<Pipeline>,
-    edge: Edge,
+    source: SourceHandle,
+    events: mpsc::Receiver<SourceEvent>,
+    notices: mpsc::Receiver<Notice>,
+    delivery: Delivery,
     reporting: Reporting,
     partitions: Partitions,
+    /// Partitions that are to be given up as soon as what is under way in them has ended.
+    leaves: Vec<Leave>,
     lives: Lives,
     /// Why the last commit failed, if it did.
     commit_trouble: Option<String>,
     /// Every record that is not settled.
     open: HashMap<RecordId, Open>,
     last_record: RecordId,
-    /// Writes of records that are not decided as a whole yet.
+    /// Writes of records that are not decided as a whole yet. Not in transactions: a record is settled in one.
     early: mpsc::Receiver<(RecordId, Write)>,
     early_sender: mpsc::Sender<(RecordId, Write)>,
-    writes: Writes,
     window: Window,
     draining: bool,
     /// Records let go while draining.
@@ -138,11 +167,24 @@ struct Open {
 impl Dispatcher {
     pub fn new(pipeline: Arc<Pipeline>, edge: Edge, reporting: Reporting, bounds: OpenBounds, clock: Clock) -> Self {
         let (early_sender, early) = mpsc::channel(BATCH);
+        let Edge { source, events, outputs, notices } = edge;
+        let delivery = match outputs {
+            Outputs::AtLeastOnce { sink, acks } => {
+                Delivery::AtLeastOnce(AtLeastOnce { sink, acks, writes: Writes::default() })
+            }
+            Outputs::ExactlyOnce { transactor, transacted } => {
+                Delivery::ExactlyOnce(Transactions::new(transactor, transacted))
+            }
+        };
         Self {
             clock,
             pipeline,
-            edge,
+            source,
+            events,
+            notices,
+            delivery,
             reporting,
+            leaves: Vec::new(),
             partitions: Partitions::new(bounds.commit_metadata),
             lives: Lives::default(),
             commit_trouble: None,
@@ -150,7 +192,6 @@ impl Dispatcher {
             last_record: RecordId(0),
             early,
             early_sender,
-            writes: Writes::default(),
             window: Window::new(bounds.records, bounds.bytes),
             draining: false,
             left_open: 0,
@@ -183,19 +224,24 @@ impl Dispatcher {
         let now = self.clock.boot();
         self.reporting.pulse.beat(now);
         self.send_writes();
+        self.transact(false);
+        self.leave_where_all_has_ended(now);
         match self.window.flow().filter(|_| !self.draining) {
-            Some(Flow::Pause) => self.edge.source.pause(),
-            Some(Flow::Resume) => self.edge.source.resume(),
+            Some(Flow::Pause) => self.source.pause(),
+            Some(Flow::Resume) => self.source.resume(),
             None => {}
         }
-        let again = self.writes.next_round().map(|due| due.saturating_since(now));
-        let mut acks = Vec::new();
+        let again = [self.delivery.next_round(), self.next_leave()].into_iter().flatten().min();
+        let again = again.map(|due| due.saturating_since(now));
         tokio::select! {
-            Some(event) = self.edge.events.recv() => self.take(event),
-            _ = self.edge.acks.recv_many(&mut acks, BATCH) => acks.into_iter().for_each(|ack| self.acknowledged(ack)),
+            Some(event) = self.events.recv() => self.take(event),
+            delivered = self.delivery.delivered() => match delivered {
+                Delivered::Acknowledged(acks) => acks.into_iter().for_each(|ack| self.acknowledged(ack)),
+                Delivered::Transacted(transacted) => self.transacted(transacted),
+            },
             ended = self.lives.ended() => ended.into_iter().for_each(|ended| self.ended(ended)),
-            Some((record, write)) = self.early.recv(), if self.writes.len() < MANY_WRITES => self.write(record, write),
-            Some(notice) = self.edge.notices.recv() => self.noticed(notice),
+            Some((record, write)) = self.early.recv(), if self.delivery.len() < MANY_WRITES => self.write(record, write),
+            Some(notice) = self.notices.recv() => self.noticed(notice),
             () = pause(again) => {}
         }
     }
@@ -215,13 +261,10 @@ impl Dispatcher {
                 self.forget_ended_logs();
                 self.reporting.input.set(Condition::Ok);
             }
-            SourceEvent::Revoked { partitions, lost, settled } => {
-                tracing::info!(partitions = %listed(&partitions), lost, "partitions given up");
-                for partition in &partitions {
-                    self.reporting.metrics.partition_given_up(partition);
-                }
-                settled.settle(self.partitions.give_up(&partitions));
-                self.forget_ended_logs();
+            SourceEvent::Revoked { partitions, lost, within, settled } => {
+                tracing::info!(partitions = %listed(&partitions), lost, "partitions to be given up");
+                let within = if lost { Duration::ZERO } else { within };
+                self.begin_to_leave(partitions, within, settled);
             }
             SourceEvent::Committed { result } => self.committed(result.err()),
             SourceEvent::Stopped => {}
@@ -261,7 +304,8 @@ impl Dispatcher {
         self.last_record = RecordId(self.last_record.0 + 1);
         let (id, record) = (self.last_record, Arc::new(record));
         self.open.insert(id, Open { record: record.clone(), log, bytes, writes: None, acknowledged: 0 });
-        let (pipeline, outlet) = (self.pipeline.clone(), Outlet { record: id, early: self.early_sender.clone() });
+        let early = matches!(self.delivery, Delivery::AtLeastOnce(_)).then(|| self.early_sender.clone());
+        let (pipeline, outlet) = (self.pipeline.clone(), early.map(|early| Outlet { record: id, early }));
         let life = pipeline.process(record, outlet);
         self.lives.begin(log, life.map(move |result| Ended { record: id, result }));
     }
@@ -282,6 +326,12 @@ impl Dispatcher {
         let Some(open) = self.open.get_mut(&id) else { return };
         // A message holds far fewer alerts.
         open.writes = u32::try_from(decided.early + decided.writes.len()).ok();
+        if let Delivery::ExactlyOnce(transactions) = &mut self.delivery {
+            for write in &decided.writes {
+                self.reporting.metrics.record_produced(write.outgoing.to);
+            }
+            return transactions.push(id, decided.writes);
+        }
         for write in decided.writes {
             self.write(id, write);
         }
@@ -293,8 +343,10 @@ impl Dispatcher {
             // Its partition was given up: the next owner reads it again.
             return;
         }
-        self.reporting.metrics.record_produced(write.outgoing.to);
-        self.writes.push(record, write);
+        if let Delivery::AtLeastOnce(delivery) = &mut self.delivery {
+            self.reporting.metrics.record_produced(write.outgoing.to);
+            delivery.writes.push(record, write);
+        }
     }
 
     /// Forgets a record without settling it: it is read again after the next start.
@@ -305,52 +357,9 @@ impl Dispatcher {
         }
     }
 
-    fn settle_if_done(&mut self, id: RecordId) {
-        if self.open.get(&id).is_some_and(|open| open.writes == Some(open.acknowledged))
-            && let Some(open) = self.open.remove(&id)
-        {
-            self.partitions.settle(&open.record.receipt, open.log);
-            self.window.release(open.bytes);
-        }
-    }
-
-    fn acknowledged(&mut self, ack: Ack) {
-        match ack.result {
-            Ok(()) => self.written(ack.write),
-            Err(failed) => self.failed(ack.write, &failed),
-        }
-    }
-
-    fn failed(&mut self, write: WriteId, failed: &WriteFailed) {
-        match failed {
-            WriteFailed::TooLarge { bytes }
-                if *bytes > DEAD_LETTER_FLOOR || self.writes.to(write) == Some(Destination::Output) =>
-            {
-                self.replace_too_large(write, *bytes);
-            }
-            WriteFailed::BadTimestamp => self.writes.again_without_timestamp(write),
-            WriteFailed::Retriable(_) => {
-                self.writes.again(write, self.clock.boot());
-            }
-            WriteFailed::TooLarge { .. } | WriteFailed::Denied(_) | WriteFailed::TopicMissing(_) => {
-                if let Some(to) = self.writes.again(write, self.clock.boot()) {
-                    self.reporting.of(to).set(Condition::Waiting(failed.to_string()));
-                }
-            }
-        }
-    }
-
-    fn written(&mut self, id: WriteId) {
-        let Some((record, write)) = self.writes.take(id) else { return };
-        self.reporting.of(write.outgoing.to).set(Condition::Ok);
-        self.count(&write);
-        if let Some(open) = self.open.get_mut(&record) {
-            open.acknowledged += 1;
-            self.settle_if_done(record);
-        }
-    }
-
+    /// A write is in Kafka.
     fn count(&self, write: &Write) {
+        self.reporting.of(write.outgoing.to).set(Condition::Ok);
         let metrics = &self.reporting.metrics;
         metrics.record_acknowledged(write.outgoing.to);
         match &write.what {
@@ -366,11 +375,10 @@ impl Dispatcher {
         }
     }
 
-    /// A write the broker will never take: an outcome becomes a dead letter, a dead letter a shorter one.
-    fn replace_too_large(&mut self, id: WriteId, bytes: usize) {
-        let Some((record, write)) = self.writes.take(id) else { return };
-        let Some(open) = self.open.get(&record) else { return };
-        let (rejection, limit) = match write.what {
+    /// What takes the place of a write that the broker will never take: of an outcome a dead letter, of a dead letter a
+    /// shorter one.
+    fn instead_of_too_large(&self, record: &Record, what: Written, bytes: usize) -> Write {
+        let (rejection, limit) = match what {
             Written::Outcome { .. } => {
                 let detail = format!(
                     "the output record has {bytes} bytes, more than the broker takes: raise max.message.bytes of the \
@@ -379,28 +387,11 @@ impl Dispatcher {
                 (Rejection { reason: Reason::TooLarge, detail }, usize::MAX)
             }
             Written::DeadLetter(rejection) => {
-                let record = &open.record.receipt;
-                tracing::warn!(%record, bytes, "the broker takes no dead letter of this size; it is cut");
+                tracing::warn!(record = %record.receipt, bytes, "the broker takes no dead letter of this size; it is cut");
                 (rejection, (bytes / 2).max(DEAD_LETTER_FLOOR))
             }
         };
-        let write = dead_letter(Record::clone(&open.record), rejection, self.clock.wall(), limit);
-        self.writes.push(record, write);
-    }
-
-    fn send_writes(&mut self) {
-        while let Some(trouble) = self.writes.send(&self.edge.sink, self.clock.boot()) {
-            match trouble {
-                Trouble::Failed(write, failed) => self.failed(write, &failed),
-                Trouble::Broken(words) => {
-                    self.reporting.output.set(Condition::Waiting(words));
-                    if let Err(error) = self.edge.sink.rebuild() {
-                        tracing::error!(%error, "the producer can't be made anew; it is tried again in a second");
-                    }
-                    return;
-                }
-            }
-        }
+        dead_letter(record.clone(), rejection, self.clock.wall(), limit)
     }
 
     fn noticed(&mut self, notice: Notice) {
@@ -422,16 +413,45 @@ impl Dispatcher {
     /// Reads no further in partitions whose commits could not tell what is settled in them.
     fn hold_full_partitions(&mut self) {
         if let Some(held) = self.partitions.held() {
-            self.edge.source.hold(held);
+            self.source.hold(held);
         }
     }
 
     /// Commits what was settled since the last commit.
     fn commit(&mut self) {
         self.hold_full_partitions();
+        if let Delivery::ExactlyOnce(_) = self.delivery {
+            return self.transact(true);
+        }
         let points = self.partitions.due();
         if !points.is_empty() {
-            self.edge.source.commit(points);
+            self.source.commit(points);
+        }
+    }
+}
+
+impl Delivery {
+    /// Writes, or records with all of theirs, that are not in Kafka yet.
+    fn len(&self) -> usize {
+        match self {
+            Self::AtLeastOnce(delivery) => delivery.writes.len(),
+            Self::ExactlyOnce(transactions) => transactions.len(),
+        }
+    }
+
+    /// When something is to be tried again.
+    fn next_round(&self) -> Option<BootTime> {
+        match self {
+            Self::AtLeastOnce(delivery) => delivery.writes.next_round(),
+            Self::ExactlyOnce(transactions) => transactions.next_round(),
+        }
+    }
+
+    /// Waits for what Kafka says next. Cancel safe.
+    async fn delivered(&mut self) -> Delivered {
+        match self {
+            Self::AtLeastOnce(delivery) => Delivered::Acknowledged(delivery.acknowledged().await),
+            Self::ExactlyOnce(transactions) => Delivered::Transacted(transactions.ended().await),
         }
     }
 }

@@ -97,7 +97,7 @@ impl Partitions {
         let gone = partitions.iter().filter_map(|partition| {
             let assigned = self.assigned.remove(partition)?;
             self.ended.push(assigned.log);
-            assigned.point(partition, self.most_metadata)
+            point(&assigned.progress, assigned.epoch, partition, self.most_metadata)
         });
         gone.collect()
     }
@@ -126,10 +126,57 @@ impl Partitions {
         }
     }
 
+    /// The logs of these partitions.
+    pub(super) fn logs(&self, partitions: &[Partition]) -> Vec<Log> {
+        partitions.iter().filter_map(|partition| Some(self.assigned.get(partition)?.log)).collect()
+    }
+
+    /// How far partitions are settled once these records are; and where one was begun and that is not committed yet. Says
+    /// of each record whether a commit can tell that it is settled: the others wait for the next.
+    pub(super) fn transact(&mut self, records: &[(&Receipt, Log)]) -> (Vec<CommitPoint>, Vec<bool>) {
+        let (mut points, mut told) = (Vec::new(), vec![false; records.len()]);
+        for (partition, assigned) in &mut self.assigned {
+            let of_it = |(_, (receipt, log)): &(usize, &(&Receipt, Log))| {
+                receipt.partition == *partition && *log == assigned.log
+            };
+            let mut these: Vec<_> =
+                records.iter().enumerate().filter(of_it).map(|(n, (receipt, _))| (receipt.offset, n)).collect();
+            if these.is_empty() && !assigned.is_due {
+                continue;
+            }
+            these.sort_unstable();
+            let (settles, progress) = settling(&assigned.progress, &these, self.most_metadata);
+            these.iter().take(settles).for_each(|(_, n)| told[*n] = true);
+            assigned.is_due = false;
+            points.extend(point(&progress, assigned.epoch, partition, self.most_metadata));
+        }
+        (points, told)
+    }
+
+    /// A transaction with this record is committed.
+    pub(super) fn settled_in_transaction(&mut self, receipt: &Receipt, log: Log) {
+        if let Some(assigned) = self.assigned.get_mut(&receipt.partition).filter(|assigned| assigned.log == log) {
+            assigned.progress.settle(receipt.offset);
+        }
+    }
+
+    /// These were not committed.
+    pub(super) fn due_again(&mut self, points: &[CommitPoint]) {
+        for point in points {
+            if let Some(assigned) = self.assigned.get_mut(&point.partition).filter(|known| known.epoch == point.epoch) {
+                assigned.is_due = true;
+            }
+        }
+    }
+
     /// What was settled and not yet asked to be committed; counts as asked from now on.
     pub(super) fn due(&mut self) -> Vec<CommitPoint> {
         let due = self.assigned.iter_mut().filter_map(|(partition, assigned)| {
-            if mem::take(&mut assigned.is_due) { assigned.point(partition, self.most_metadata) } else { None }
+            if mem::take(&mut assigned.is_due) {
+                point(&assigned.progress, assigned.epoch, partition, self.most_metadata)
+            } else {
+                None
+            }
         });
         due.collect()
     }
@@ -180,11 +227,23 @@ impl Partitions {
     }
 }
 
-impl Assigned {
-    fn point(&self, partition: &Partition, most_metadata: usize) -> Option<CommitPoint> {
-        let next = self.progress.watermark()?;
-        let beyond = self.progress.settled().write(next, most_metadata);
-        Some(CommitPoint { partition: partition.clone(), epoch: self.epoch, next, beyond })
+fn point(progress: &Progress, epoch: Epoch, partition: &Partition, most_metadata: usize) -> Option<CommitPoint> {
+    let next = progress.watermark()?;
+    let beyond = progress.settled().write(next, most_metadata);
+    Some(CommitPoint { partition: partition.clone(), epoch, next, beyond })
+}
+
+/// The progress once these offsets are settled, which ascend: as many of them as can be told. At least one, so that it goes
+/// on where earlier readers were allowed more.
+fn settling(progress: &Progress, offsets: &[(i64, usize)], most_metadata: usize) -> (usize, Progress) {
+    let mut many = offsets.len();
+    loop {
+        let mut settled = progress.clone();
+        offsets[..many].iter().for_each(|(offset, _)| settled.settle(*offset));
+        if many <= 1 || settled.is_told_in(most_metadata) {
+            return (many, settled);
+        }
+        many /= 2;
     }
 }
 

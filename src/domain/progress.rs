@@ -97,6 +97,12 @@ impl Progress {
         &self.settled
     }
 
+    /// Whether all that is settled beyond the watermark can be told in so many bytes.
+    pub fn is_told_in(&self, most: usize) -> bool {
+        let Some(watermark) = self.watermark() else { return true };
+        self.settled.longest(watermark, watermark) <= most || self.settled.write(watermark, usize::MAX).len() <= most
+    }
+
     /// The most bytes that telling what is settled may take, however the open records end.
     pub fn longest_text(&self) -> usize {
         let (Some(watermark), Some(end)) = (self.watermark(), self.end) else { return 0 };

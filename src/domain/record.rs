@@ -63,11 +63,14 @@ pub struct Record {
 impl Record {
     /// Bytes this record holds in memory beyond its own struct, for the read window's bound.
     pub fn held_bytes(&self) -> usize {
-        let slice = |bytes: &Option<Box<[u8]>>| bytes.as_ref().map_or(0, |bytes| bytes.len());
-        let headers: usize =
-            self.headers.iter().map(|header| size_of::<Header>() + header.name.len() + slice(&header.value)).sum();
-        slice(&self.key) + slice(&self.payload) + headers
+        held_bytes(self.key.as_deref(), self.payload.as_deref(), &self.headers)
     }
+}
+
+fn held_bytes(key: Option<&[u8]>, payload: Option<&[u8]>, headers: &[Header]) -> usize {
+    let held = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+    let header = |header: &Header| size_of::<Header>() + header.name.len() + held(header.value.as_deref());
+    held(key) + held(payload) + headers.iter().map(header).sum::<usize>()
 }
 
 /// Which of the daemon's topics a message goes to.
@@ -95,4 +98,11 @@ pub struct Outgoing {
     pub headers: Vec<Header>,
     /// The Kafka timestamp to set; `None` leaves it to the producer (now).
     pub timestamp: Option<Timestamp>,
+}
+
+impl Outgoing {
+    /// Bytes this message holds in memory beyond its own struct.
+    pub fn held_bytes(&self) -> usize {
+        held_bytes(self.key.as_deref(), self.payload.as_deref(), &self.headers)
+    }
 }

@@ -31,7 +31,7 @@ use super::{
 /// Why a second thread: rdkafka 0.39 drops the answer to an asynchronous commit, and a synchronous one would keep the
 /// records waiting for the group's coordinator.
 pub(super) struct Connection {
-    pub(super) kafka: Arc<BaseConsumer<Callbacks>>,
+    kafka: Arc<BaseConsumer<Callbacks>>,
     commits: Option<blocking::SyncSender<TopicPartitionList>>,
     committer: Option<JoinHandle<()>>,
 }
@@ -67,6 +67,10 @@ impl Connection {
     /// Starts a commit, whose answer comes to the [`Inbox`]; false where one is still waiting.
     pub(super) fn commit_soon(&self, list: TopicPartitionList) -> bool {
         self.commits.as_ref().is_some_and(|commits| commits.try_send(list).is_ok())
+    }
+
+    pub(super) fn kafka(&self) -> &BaseConsumer<Callbacks> {
+        &self.kafka
     }
 
     pub(super) fn callbacks(&self) -> &Callbacks {

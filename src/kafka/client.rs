@@ -68,6 +68,16 @@ const PRODUCER_OWNED: &[(&str, &str)] = &[
     ("delivery.report.only.error", "false"),
 ];
 
+/// As `PRODUCER_OWNED`, but nothing outlasts its transaction: the brokers end one that is open for so long (and until then
+/// hide from `read_committed` readers what comes after it), and a write that is late must fail before.
+const TRANSACTIONS_OWNED: &[(&str, &str)] = &[
+    ("enable.idempotence", "true"),
+    ("acks", "all"),
+    ("message.timeout.ms", "20000"),
+    ("transaction.timeout.ms", "30000"),
+    ("delivery.report.only.error", "false"),
+];
+
 /// One partition with small entries; memory is bounded to about 2 MiB. A failed fetch is tried again soon.
 const JOURNAL_READER_DEFAULTS: &[(&str, &str)] = &[
     ("queued.max.messages.kbytes", "1024"),
@@ -195,6 +205,14 @@ impl KafkaConfig {
     pub(super) fn producer(&self) -> ClientConfig {
         let mut config = self.layered(PRODUCER_DEFAULTS, PRODUCER_OWNED);
         config.set("queue.buffering.max.messages", MAX_UNACKNOWLEDGED.to_string());
+        config
+    }
+
+    /// `name`: its `transactional.id`.
+    pub(super) fn transactional_producer(&self, name: &str) -> ClientConfig {
+        let mut config = self.layered(PRODUCER_DEFAULTS, TRANSACTIONS_OWNED);
+        config.set("queue.buffering.max.messages", MAX_UNACKNOWLEDGED.to_string());
+        config.set("transactional.id", name);
         config
     }
 

@@ -4,9 +4,12 @@
 //! its own; librdkafka's callbacks only leave word in an [`Inbox`] that is read between polls.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     mem,
-    sync::{Arc, mpsc as blocking},
+    sync::{
+        Arc,
+        mpsc::{self as blocking, RecvTimeoutError},
+    },
     thread,
     time::Duration,
 };
@@ -23,8 +26,9 @@ use super::{
     assigned::Assigned,
     callbacks::{self, Callbacks, Connection, Inbox, Rebalanced},
     client::KafkaConfig,
+    flow::Flow,
     notice::{self, Client, Notice, Reporter, Trouble},
-    source::{Mail, Mailbox, SettledReply, SourceEvent, Start, StartSourceError},
+    source::{Mail, Mailbox, SettledReply, SourceEvent, StampAsk, Stamped, Start, StartSourceError},
 };
 use crate::domain::{
     commit_point::CommitPoint,
@@ -43,8 +47,10 @@ const LAST_COMMIT_POLLS: usize = 100;
 /// How often it is tried again to hand a batch over to a dispatcher that has not kept up.
 const FULL_RETRY: Duration = Duration::from_millis(1);
 
-/// A pause shorter than this is not told to librdkafka, which would throw away what it has fetched ahead.
-const SHORT_PAUSE: Duration = Duration::from_millis(250);
+/// So much earlier than the source gives up waiting the dispatcher is to answer, and how often it is looked meanwhile
+/// whether a transaction wants something.
+const ANSWER_SLACK: Duration = Duration::from_secs(1);
+const ANSWER_STEP: Duration = Duration::from_millis(5);
 
 /// How long to wait before a new consumer is made in place of one that failed for good.
 const RECREATE_AFTER: Duration = Duration::from_secs(5);
@@ -69,12 +75,7 @@ pub(super) struct Consumer {
     batch: Vec<Record>,
     commits: HashMap<Partition, CommitPoint>,
     commit_in_flight: bool,
-    /// How long records have been held back so far.
-    held_for: Duration,
-    /// Whether librdkafka was told to fetch nothing.
-    paused: bool,
-    /// Partitions of which it was told to fetch nothing.
-    held: HashSet<Partition>,
+    flow: Flow,
     /// Whether an assignment could not be taken up.
     failed: bool,
 }
@@ -107,9 +108,7 @@ impl Consumer {
             batch: Vec::with_capacity(BATCH),
             commits: HashMap::new(),
             commit_in_flight: false,
-            held_for: Duration::ZERO,
-            paused: false,
-            held: HashSet::new(),
+            flow: Flow::default(),
             failed: false,
         })
     }
@@ -129,9 +128,10 @@ impl Consumer {
 
     fn poll_until_it_ends(&mut self) -> End {
         loop {
-            let Mail { paused, held, stop, commits, .. } = self.mailbox.take();
+            let Mail { paused, held, stop, commits, stamps, .. } = self.mailbox.take();
             self.commits.extend(commits);
-            self.hold_partitions(held);
+            self.stamp(stamps);
+            self.flow.hold_partitions(self.connection.kafka(), &self.assigned, held);
             if stop {
                 self.commit_at_the_end();
                 return End::Stopped;
@@ -139,9 +139,9 @@ impl Consumer {
             self.commit();
             let full = !self.hand_over();
             if full || paused {
-                self.hold(if full { FULL_RETRY } else { IDLE_POLL });
+                self.wait_without_records(if full { FULL_RETRY } else { IDLE_POLL });
             } else {
-                self.release();
+                self.flow.release(self.connection.kafka(), &self.assigned);
                 self.fill_batch();
                 self.hand_over();
             }
@@ -166,7 +166,7 @@ impl Consumer {
     fn fill_batch(&mut self) {
         let mut limit = IDLE_POLL;
         while self.batch.len() < BATCH {
-            match self.connection.kafka.poll(limit) {
+            match self.connection.kafka().poll(limit) {
                 Some(Ok(message)) => {
                     if let Some(record) = self.assigned.record(&message) {
                         self.batch.push(record);
@@ -177,6 +177,21 @@ impl Consumer {
                 Some(Err(_)) => limit = Duration::ZERO,
                 None => break,
             }
+        }
+    }
+
+    /// A short wait leaves alone what is fetched ahead; a longer one stops the fetching and goes on polling, which keeps this
+    /// instance in its group.
+    fn wait_without_records(&mut self, step: Duration) {
+        // Counted, not measured; a wait that is cut short by a command counts a little, so that commands can't keep it
+        // from polling.
+        let waited = if self.mailbox.wait(step) { FULL_RETRY } else { step };
+        if !self.flow.hold(self.connection.kafka(), &self.assigned, waited) {
+            return;
+        }
+        if let Some(Ok(message)) = self.connection.kafka().poll(Duration::from_millis(1)) {
+            // None comes from a paused partition; one that did must not be lost.
+            self.batch.extend(self.assigned.record(&message));
         }
     }
 
@@ -197,58 +212,6 @@ impl Consumer {
                 self.batch.clear();
                 true
             }
-        }
-    }
-
-    /// Waits without taking records. A short wait leaves alone what is fetched ahead; a longer one stops the fetching
-    /// and goes on polling, which keeps this instance in its group.
-    fn hold(&mut self, step: Duration) {
-        // Counted, not measured; a wait that is cut short by a command counts a little, so that commands can't keep it
-        // from polling.
-        let waited = if self.mailbox.wait(step) { FULL_RETRY } else { step };
-        self.held_for = self.held_for.saturating_add(waited);
-        if self.held_for < SHORT_PAUSE {
-            return;
-        }
-        if !self.paused {
-            self.paused = true;
-            self.tell_paused(&self.assigned.list_where(|_| true));
-        }
-        if let Some(Ok(message)) = self.connection.kafka.poll(Duration::from_millis(1)) {
-            // None comes from a paused partition; one that did must not be lost.
-            self.batch.extend(self.assigned.record(&message));
-        }
-    }
-
-    fn release(&mut self) {
-        self.held_for = Duration::ZERO;
-        if mem::take(&mut self.paused) {
-            self.tell_resumed(&self.assigned.list_where(|partition| !self.held.contains(partition)));
-        }
-    }
-
-    /// Fetches nothing of these partitions, and what is not held any more again.
-    fn hold_partitions(&mut self, held: HashSet<Partition>) {
-        if held == self.held {
-            return;
-        }
-        self.tell_paused(&self.assigned.list_where(|partition| held.contains(partition)));
-        let released = self.assigned.list_where(|partition| self.held.contains(partition) && !held.contains(partition));
-        if !self.paused {
-            self.tell_resumed(&released);
-        }
-        self.held = held;
-    }
-
-    fn tell_resumed(&self, list: &TopicPartitionList) {
-        if let Err(error) = self.kafka().resume(list) {
-            tracing::warn!(error = %notice::error_words(&error), "resuming partitions failed");
-        }
-    }
-
-    fn tell_paused(&self, list: &TopicPartitionList) {
-        if let Err(error) = self.kafka().pause(list) {
-            tracing::warn!(error = %notice::error_words(&error), "pausing partitions failed");
         }
     }
 
@@ -282,9 +245,7 @@ impl Consumer {
         }
         self.epoch = Epoch(self.epoch.0 + 1);
         let partitions = self.assigned.add(&list, self.epoch);
-        if self.paused {
-            self.tell_paused(&list);
-        }
+        self.flow.begin(self.connection.kafka(), &list);
         if !partitions.is_empty() {
             self.reporter().working();
         }
@@ -314,9 +275,11 @@ impl Consumer {
         let partitions = self.assigned.partitions(revoked);
         self.batch.retain(|record| !partitions.contains(&record.receipt.partition));
         let (reply, settled) = blocking::sync_channel(1);
-        self.tell(SourceEvent::Revoked { partitions: partitions.clone(), lost, settled: SettledReply(reply) });
+        let limit = self.config.settle_limit();
+        let within = limit.saturating_sub(ANSWER_SLACK).max(limit / 2);
+        self.tell(SourceEvent::Revoked { partitions: partitions.clone(), lost, within, settled: SettledReply(reply) });
         if !lost {
-            let settled = settled.recv_timeout(self.config.settle_limit()).unwrap_or_default();
+            let settled = self.settled(&settled, limit);
             let mut commits = self.mailbox.take().commits;
             self.commits.extend(commits.drain());
             self.commits.extend(settled.into_iter().map(|point| (point.partition.clone(), point)));
@@ -332,7 +295,32 @@ impl Consumer {
         }
         self.assigned.remove(&partitions);
         // Should they come back, they begin anew.
-        self.held.retain(|partition| !partitions.contains(partition));
+        self.flow.forget(&partitions);
+    }
+
+    /// Waits for the dispatcher's answer; and vouches meanwhile for what it still commits in a transaction.
+    fn settled(&self, reply: &blocking::Receiver<Vec<CommitPoint>>, limit: Duration) -> Vec<CommitPoint> {
+        let mut left = limit;
+        while !left.is_zero() {
+            match reply.recv_timeout(ANSWER_STEP) {
+                Err(RecvTimeoutError::Timeout) => self.stamp(self.mailbox.take_stamps()),
+                answer => return answer.unwrap_or_default(),
+            }
+            left = left.saturating_sub(ANSWER_STEP);
+        }
+        Vec::new()
+    }
+
+    /// Says of points whether they are all of the current assignment. No rebalance is answered between this and the look
+    /// at the group's metadata, so they are of one generation.
+    fn stamp(&self, asks: Vec<StampAsk>) {
+        for StampAsk { points, reply } in asks {
+            let many = points.len();
+            let list = self.assigned.commit_list(points);
+            let group = self.kafka().group_metadata().filter(|_| list.count() == many);
+            // Nobody may wait any more.
+            let _ = reply.try_send(group.map(|group| Stamped { list, group }));
+        }
     }
 
     /// Starts a commit of everything that waits for one; one at a time.
@@ -380,10 +368,10 @@ impl Consumer {
         self.commits.clear();
         self.commit_in_flight = false;
         let partitions = self.assigned.clear();
-        self.held.clear();
         if !partitions.is_empty() {
             let (reply, _) = blocking::sync_channel(1);
-            self.tell(SourceEvent::Revoked { partitions, lost: true, settled: SettledReply(reply) });
+            let within = Duration::ZERO;
+            self.tell(SourceEvent::Revoked { partitions, lost: true, within, settled: SettledReply(reply) });
         }
     }
 
@@ -396,7 +384,7 @@ impl Consumer {
             match Connection::open(&self.config, &self.topics, self.notices.clone()) {
                 Ok(connection) => {
                     let failed = mem::replace(&mut self.connection, connection);
-                    self.paused = false;
+                    self.flow = Flow::default();
                     // Closing may take as long as its brokers are away.
                     let close = thread::Builder::new().name("kafka-close".into()).spawn(move || drop(failed));
                     if let Err(error) = close {
@@ -428,7 +416,7 @@ impl Consumer {
     }
 
     fn kafka(&self) -> &BaseConsumer<Callbacks> {
-        &self.connection.kafka
+        self.connection.kafka()
     }
 
     fn reporter(&self) -> &Reporter {

@@ -15,6 +15,7 @@ use super::{
     notice::{self, Client},
     topics::{ClusterError, LIMIT, Listener},
 };
+use crate::domain::record::Partition;
 
 /// How often, and after which pause, a coordinator is asked that is not ready.
 const COORDINATOR_ATTEMPTS: u32 = 10;
@@ -45,6 +46,28 @@ pub async fn committed(config: &KafkaConfig, topics: &[(String, usize)]) -> Resu
         patiently(|| ask(&kafka, &asked)).map_err(|error| trouble(&config, &error))
     });
     offsets.await.unwrap_or(Err(ClusterError::BrokenOff))
+}
+
+/// Where the group has committed these partitions: the offset and the metadata, of each that it has. Blocks, for some
+/// seconds at most where the coordinator is ready.
+pub(super) fn committed_points<'a>(
+    config: &KafkaConfig,
+    partitions: impl Iterator<Item = &'a Partition>,
+) -> Result<Vec<(Partition, i64, String)>, KafkaError> {
+    let mut asked = TopicPartitionList::new();
+    for partition in partitions {
+        asked.add_partition(&partition.topic, partition.number);
+    }
+    let kafka = BaseConsumer::from_config_and_context(&config.consumer(), Listener::new(config).0)?;
+    let offsets = patiently(|| kafka.committed_offsets(asked.clone(), LIMIT))?;
+    let mut points = Vec::new();
+    for element in offsets.elements() {
+        element.error()?;
+        let Offset::Offset(next) = element.offset() else { continue };
+        let partition = Partition { topic: element.topic().into(), number: element.partition() };
+        points.push((partition, next, element.metadata().to_owned()));
+    }
+    Ok(points)
 }
 
 fn ask(kafka: &BaseConsumer<Listener>, asked: &TopicPartitionList) -> Result<GroupOffsets, KafkaError> {

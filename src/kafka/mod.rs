@@ -1,12 +1,14 @@
 //! The edge to Kafka: records in, outputs and dead letters out, commits, and what the brokers say about it.
 //!
-//! `client` is the only file that names a librdkafka property. `source` and `sink` own one thread each, because
-//! librdkafka calls back only from inside its poll; they talk to the dispatcher by messages and never block it.
+//! `client` is the only file that names a librdkafka property. `source`, `sink` and `transactor` own one thread
+//! each, because librdkafka calls back only from inside its poll, or blocks; they talk to the dispatcher by messages and
+//! never block it.
 
 mod assigned;
 mod callbacks;
 pub mod client;
 mod consumer;
+mod flow;
 pub mod group;
 pub mod journal;
 pub mod notice;
@@ -15,3 +17,4 @@ pub mod source;
 #[cfg(test)]
 mod tests;
 pub mod topics;
+pub mod transactor;

@@ -77,6 +77,15 @@ pub struct SinkTopics {
     pub dead_letters: String,
 }
 
+impl SinkTopics {
+    fn of(&self, to: Destination) -> &str {
+        match to {
+            Destination::Output => &self.output,
+            Destination::DeadLetters => &self.dead_letters,
+        }
+    }
+}
+
 pub struct Sink {
     config: KafkaConfig,
     topics: SinkTopics,
@@ -103,10 +112,9 @@ impl Sink {
         let Some(producer) = &self.producer else {
             return Err(Refusal::Fatal("the producer could not be made anew".to_owned()));
         };
-        producer.send(self.native(write, outgoing)).map_err(|(error, _)| {
+        producer.send(native(&self.topics, write, outgoing)).map_err(|(error, _)| {
             let fatal = producer.client().fatal_error().map(|(_, reason)| reason);
-            let bytes = held(outgoing.key.as_deref()) + held(outgoing.payload.as_deref());
-            producer.context().refusal(&error, fatal, self.topic(outgoing.to), bytes)
+            producer.context().refused(&error, fatal, outgoing)
         })
     }
 
@@ -124,25 +132,6 @@ impl Sink {
         let flushed = tokio::task::spawn_blocking(move || producer.flush(limit).is_ok());
         flushed.await.unwrap_or(false)
     }
-
-    fn native<'a>(&'a self, write: WriteId, outgoing: &'a Outgoing) -> BaseRecord<'a, [u8], [u8], usize> {
-        BaseRecord {
-            topic: self.topic(outgoing.to),
-            partition: None,
-            payload: outgoing.payload.as_deref(),
-            key: outgoing.key.as_deref(),
-            timestamp: outgoing.timestamp.map(jiff::Timestamp::as_millisecond),
-            headers: native_headers(outgoing),
-            delivery_opaque: write.0,
-        }
-    }
-
-    fn topic(&self, to: Destination) -> &str {
-        match to {
-            Destination::Output => &self.topics.output,
-            Destination::DeadLetters => &self.topics.dead_letters,
-        }
-    }
 }
 
 impl Drop for Sink {
@@ -157,12 +146,7 @@ fn connect(
     acks: &mpsc::Sender<Ack>,
     notices: &mpsc::Sender<Notice>,
 ) -> Result<ThreadedProducer<Callbacks>, InvalidKafkaConfig> {
-    let callbacks = Callbacks {
-        reporter: Reporter::new(Client::Sink, &config.bootstrap_servers, notices.clone()),
-        acks: acks.clone(),
-        servers: config.bootstrap_servers.clone(),
-        topics: topics.clone(),
-    };
+    let callbacks = Callbacks::new(config, topics, acks.clone(), notices.clone());
     Ok(ThreadedProducer::from_config_and_context(&config.producer(), callbacks)?)
 }
 
@@ -171,6 +155,23 @@ fn discard(producer: Option<ThreadedProducer<Callbacks>>) {
     let Some(producer) = producer else { return };
     if let Err(error) = thread::Builder::new().name("kafka-discard".into()).spawn(move || drop(producer)) {
         tracing::warn!(%error, "no thread to close a kafka producer on");
+    }
+}
+
+/// A write as librdkafka takes it.
+pub(super) fn native<'a>(
+    topics: &'a SinkTopics,
+    write: WriteId,
+    outgoing: &'a Outgoing,
+) -> BaseRecord<'a, [u8], [u8], usize> {
+    BaseRecord {
+        topic: topics.of(outgoing.to),
+        partition: None,
+        payload: outgoing.payload.as_deref(),
+        key: outgoing.key.as_deref(),
+        timestamp: outgoing.timestamp.map(jiff::Timestamp::as_millisecond),
+        headers: native_headers(outgoing),
+        delivery_opaque: write.0,
     }
 }
 
@@ -185,7 +186,8 @@ fn held(bytes: Option<&[u8]>) -> usize {
     bytes.map_or(0, <[u8]>::len)
 }
 
-struct Callbacks {
+/// What librdkafka calls back with about writes.
+pub(super) struct Callbacks {
     reporter: Reporter,
     acks: mpsc::Sender<Ack>,
     servers: String,
@@ -225,7 +227,24 @@ impl ProducerContext for Callbacks {
 }
 
 impl Callbacks {
-    fn refusal(&self, error: &KafkaError, fatal: Option<String>, topic: &str, bytes: usize) -> Refusal {
+    pub(super) fn new(
+        config: &KafkaConfig,
+        topics: &SinkTopics,
+        acks: mpsc::Sender<Ack>,
+        notices: mpsc::Sender<Notice>,
+    ) -> Self {
+        Self {
+            reporter: Reporter::new(Client::Sink, &config.bootstrap_servers, notices),
+            acks,
+            servers: config.bootstrap_servers.clone(),
+            topics: topics.clone(),
+        }
+    }
+
+    /// Why librdkafka did not take a write. `fatal`: its words, where the producer is of no more use.
+    pub(super) fn refused(&self, error: &KafkaError, fatal: Option<String>, outgoing: &Outgoing) -> Refusal {
+        let topic = self.topics.of(outgoing.to);
+        let bytes = held(outgoing.key.as_deref()) + held(outgoing.payload.as_deref());
         let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
         if code == Code::QueueFull {
             return Refusal::QueueFull;

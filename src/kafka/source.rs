@@ -12,6 +12,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use rdkafka::{TopicPartitionList, consumer::ConsumerGroupMetadata};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -36,9 +37,10 @@ pub enum SourceEvent {
     /// These partitions are now this instance's. Their records carry this epoch. `committed`: how far those were settled
     /// that were read before.
     Assigned { partitions: Vec<Partition>, committed: Vec<CommitPoint>, epoch: Epoch },
-    /// These partitions are to be given up. The source waits for `settled` (at most half the session timeout), commits
-    /// that, and only then lets go. `lost`: they are gone already, nothing can be committed, and nobody waits.
-    Revoked { partitions: Vec<Partition>, lost: bool, settled: SettledReply },
+    /// These partitions are to be given up. The source waits for `settled` (at most half the session timeout, and a moment
+    /// longer than `within`), commits that, and only then lets go. `lost`: they are gone already, nothing can be committed,
+    /// and nobody waits.
+    Revoked { partitions: Vec<Partition>, lost: bool, within: Duration, settled: SettledReply },
     /// A commit was answered. Points may be reported more than once; a failed commit is not repeated by the source, a
     /// later one covers it.
     Committed { result: Result<Vec<CommitPoint>, String> },
@@ -69,7 +71,6 @@ pub enum Start {
 }
 
 /// Commands for the source. None of them blocks; the source sees them within about 50 ms.
-#[derive(Debug)]
 pub struct SourceHandle {
     mailbox: Arc<Mailbox>,
     /// Closed, or sent to, when the thread has ended.
@@ -139,6 +140,38 @@ impl SourceHandle {
     }
 }
 
+/// Vouches for commit points, for a transaction to carry them.
+#[derive(Clone)]
+pub struct Stamper(Arc<Mailbox>);
+
+/// Points of the current assignment, as a member of the group.
+pub(super) struct Stamped {
+    pub(super) list: TopicPartitionList,
+    pub(super) group: ConsumerGroupMetadata,
+}
+
+/// The reply is `None` where one of the points is of an assignment that has ended.
+pub(super) struct StampAsk {
+    pub(super) points: Vec<CommitPoint>,
+    pub(super) reply: blocking::SyncSender<Option<Stamped>>,
+}
+
+impl Stamper {
+    /// `None` where a point is of an assignment that has ended, or the source does not answer within `limit`.
+    pub(super) fn stamp(&self, points: &[CommitPoint], limit: Duration) -> Option<Stamped> {
+        let (reply, stamped) = blocking::sync_channel(1);
+        self.0.post(|mail| mail.stamps.push(StampAsk { points: points.to_vec(), reply }));
+        stamped.recv_timeout(limit).ok().flatten()
+    }
+}
+
+impl SourceHandle {
+    /// For whoever commits points in transactions.
+    pub fn stamper(&self) -> Stamper {
+        Stamper(Arc::clone(&self.mailbox))
+    }
+}
+
 impl Drop for SourceHandle {
     fn drop(&mut self) {
         self.stop();
@@ -147,18 +180,19 @@ impl Drop for SourceHandle {
 
 /// What the dispatcher wants, the latest of each: a mailbox instead of a channel, so that posting can neither block
 /// nor fail nor pile up while the source waits in a rebalance.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Mailbox {
     mail: Mutex<Mail>,
     posted: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Mail {
     pub(super) paused: bool,
     pub(super) held: HashSet<Partition>,
     pub(super) stop: bool,
     pub(super) commits: HashMap<Partition, CommitPoint>,
+    pub(super) stamps: Vec<StampAsk>,
     unread: bool,
 }
 
@@ -170,12 +204,17 @@ impl Mailbox {
         self.posted.notify_one();
     }
 
-    /// The standing wishes, and the commits since the last time.
+    /// The standing wishes, and the commits and questions since the last time.
     pub(super) fn take(&self) -> Mail {
         let mut mail = self.lock();
         mail.unread = false;
-        let commits = std::mem::take(&mut mail.commits);
-        Mail { paused: mail.paused, held: mail.held.clone(), stop: mail.stop, commits, unread: false }
+        let (commits, stamps) = (std::mem::take(&mut mail.commits), std::mem::take(&mut mail.stamps));
+        Mail { paused: mail.paused, held: mail.held.clone(), stop: mail.stop, commits, stamps, unread: false }
+    }
+
+    /// The questions since the last time, and nothing else.
+    pub(super) fn take_stamps(&self) -> Vec<StampAsk> {
+        std::mem::take(&mut self.lock().stamps)
     }
 
     /// Waits for something unread; false where `limit` was over first.

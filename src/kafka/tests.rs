@@ -329,7 +329,7 @@ async fn a_revoked_partition_is_given_up_after_its_last_commit() {
     first.records(200).await;
     let mut second = broker.source();
     let revoked = loop {
-        if let SourceEvent::Revoked { partitions, lost, settled } = first.event().await {
+        if let SourceEvent::Revoked { partitions, lost, settled, .. } = first.event().await {
             assert!(!lost);
             let points = partitions.iter().map(|partition| CommitPoint {
                 partition: partition.clone(),

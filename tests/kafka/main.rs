@@ -22,6 +22,7 @@
 mod harness;
 
 mod delivery;
+mod exactly_once;
 mod fleet;
 mod journal;
 mod outages;

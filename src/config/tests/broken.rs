@@ -76,9 +76,9 @@ use super::*;
     "[output]\nformat = \"xml\"",
     "alert-ips.toml:10: output.format: \"xml\" is unknown; available: json"
 )]
-#[case::planned_delivery(
-    "[output]\ndelivery = \"exactly-once\"",
-    "alert-ips.toml:10: output.delivery: \"exactly-once\" is not available in this version; available: at-least-once"
+#[case::unknown_delivery(
+    "[output]\ndelivery = \"at-most-once\"",
+    "alert-ips.toml:10: output.delivery: \"at-most-once\" is unknown; available: at-least-once, exactly-once"
 )]
 #[case::unknown_journal(
     "[journal]\nkind = \"redis\"",

@@ -1,0 +1,110 @@
+//! Writes by themselves: a record is settled once all that it led to is acknowledged, and what is settled is committed
+//! every second. After a crash what was written and not committed is written again.
+
+use tokio::sync::mpsc;
+
+use super::{
+    BATCH, DEAD_LETTER_FLOOR, Delivery, Dispatcher,
+    writes::{Trouble, Writes},
+};
+use crate::{
+    domain::record::Destination,
+    kafka::sink::{Ack, Sink, WriteFailed, WriteId},
+    observe::health::Condition,
+    pipeline::{RecordId, Write},
+};
+
+/// Writes that may wait for their acknowledgement before no further early ones are taken.
+pub(super) const MANY_WRITES: usize = 20_000;
+
+pub(super) struct AtLeastOnce {
+    pub(super) sink: Sink,
+    pub(super) acks: mpsc::Receiver<Ack>,
+    pub(super) writes: Writes,
+}
+
+impl AtLeastOnce {
+    /// What was acknowledged since. Cancel safe.
+    pub(super) async fn acknowledged(&mut self) -> Vec<Ack> {
+        let mut acks = Vec::new();
+        self.acks.recv_many(&mut acks, BATCH).await;
+        acks
+    }
+}
+
+impl Dispatcher {
+    pub(super) fn send_writes(&mut self) {
+        let now = self.clock.boot();
+        while let Delivery::AtLeastOnce(delivery) = &mut self.delivery
+            && let Some(trouble) = delivery.writes.send(&delivery.sink, now)
+        {
+            match trouble {
+                Trouble::Failed(write, failed) => self.failed(write, &failed),
+                Trouble::Broken(words) => {
+                    self.reporting.output.set(Condition::Waiting(words));
+                    if let Err(error) = delivery.sink.rebuild() {
+                        tracing::error!(%error, "the producer can't be made anew; it is tried again in a second");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn acknowledged(&mut self, ack: Ack) {
+        match ack.result {
+            Ok(()) => self.written(ack.write),
+            Err(failed) => self.failed(ack.write, &failed),
+        }
+    }
+
+    fn failed(&mut self, id: WriteId, failed: &WriteFailed) {
+        let now = self.clock.boot();
+        let Delivery::AtLeastOnce(AtLeastOnce { writes, .. }) = &mut self.delivery else { return };
+        match failed {
+            WriteFailed::TooLarge { bytes }
+                if *bytes > DEAD_LETTER_FLOOR || writes.to(id) == Some(Destination::Output) =>
+            {
+                if let Some((record, write)) = writes.take(id) {
+                    self.replace_too_large(record, write, *bytes);
+                }
+            }
+            WriteFailed::BadTimestamp => writes.again_without_timestamp(id),
+            WriteFailed::Retriable(_) => {
+                writes.again(id, now);
+            }
+            WriteFailed::TooLarge { .. } | WriteFailed::Denied(_) | WriteFailed::TopicMissing(_) => {
+                if let Some(to) = writes.again(id, now) {
+                    self.reporting.of(to).set(Condition::Waiting(failed.to_string()));
+                }
+            }
+        }
+    }
+
+    fn replace_too_large(&mut self, id: RecordId, write: Write, bytes: usize) {
+        let Some(open) = self.open.get(&id) else { return };
+        let replacement = self.instead_of_too_large(&open.record, write.what, bytes);
+        if let Delivery::AtLeastOnce(delivery) = &mut self.delivery {
+            delivery.writes.push(id, replacement);
+        }
+    }
+
+    fn written(&mut self, id: WriteId) {
+        let Delivery::AtLeastOnce(delivery) = &mut self.delivery else { return };
+        let Some((record, write)) = delivery.writes.take(id) else { return };
+        self.count(&write);
+        if let Some(open) = self.open.get_mut(&record) {
+            open.acknowledged += 1;
+            self.settle_if_done(record);
+        }
+    }
+
+    pub(super) fn settle_if_done(&mut self, id: RecordId) {
+        if self.open.get(&id).is_some_and(|open| open.writes == Some(open.acknowledged))
+            && let Some(open) = self.open.remove(&id)
+        {
+            self.partitions.settle(&open.record.receipt, open.log);
+            self.window.release(open.bytes);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Writes and commit points in transactions: a record is settled in the transaction that holds all that it led to. One at a
+//! time; what is decided meanwhile shares the next.
+
+use super::{DEAD_LETTER_FLOOR, Delivery, Dispatcher, transactions::Ready};
+use crate::{
+    domain::{commit_point::CommitPoint, record::Destination},
+    kafka::{
+        sink::WriteFailed,
+        transactor::{Outcome, Transacted},
+    },
+    observe::health::Condition,
+    pipeline::{RecordId, Write},
+};
+
+impl Dispatcher {
+    /// Begins a transaction with what is decided, if none is on its way. `due`: also where only a place to begin is to be
+    /// committed.
+    pub(super) fn transact(&mut self, due: bool) {
+        let now = self.clock.boot();
+        let Delivery::ExactlyOnce(transactions) = &mut self.delivery else { return };
+        if !transactions.may_begin(now) {
+            return;
+        }
+        let mut ready = transactions.take(now);
+        // What is not open any more was given up with its partition.
+        ready.retain(|ready| self.open.contains_key(&ready.record));
+        if ready.is_empty() && !due {
+            return;
+        }
+        let receipts = ready.iter().filter_map(|ready| self.open.get(&ready.record));
+        let receipts: Vec<_> = receipts.map(|open| (&open.record.receipt, open.log)).collect();
+        let (points, told) = self.partitions.transact(&receipts);
+        let mut told = told.into_iter();
+        let (now_told, later): (Vec<_>, Vec<_>) = ready.into_iter().partition(|_| told.next() == Some(true));
+        transactions.put_back(later);
+        if !points.is_empty() {
+            transactions.begin(now_told, points, now);
+        }
+    }
+
+    pub(super) fn transacted(&mut self, transacted: Transacted) {
+        let Delivery::ExactlyOnce(transactions) = &mut self.delivery else { return };
+        let (ready, points, outcome) = transactions.taken_back(transacted);
+        match outcome {
+            Outcome::Committed => ready.iter().for_each(|ready| self.committed_with(ready)),
+            Outcome::Aborted(failures) => self.aborted(ready, &points, failures),
+        }
+    }
+
+    fn committed_with(&mut self, ready: &Ready) {
+        ready.writes.iter().for_each(|write| self.count(write));
+        if let Some(open) = self.open.remove(&ready.record) {
+            self.partitions.settled_in_transaction(&open.record.receipt, open.log);
+            self.window.release(open.bytes);
+        }
+    }
+
+    /// Nothing of it is in Kafka: all of it waits again, and what Kafka refused for good is replaced.
+    fn aborted(&mut self, mut ready: Vec<Ready>, points: &[CommitPoint], failures: Vec<(usize, WriteFailed)>) {
+        self.partitions.due_again(points);
+        for (at, failed) in failures {
+            self.refused_in_transaction(&mut ready, at, &failed);
+        }
+        let now = self.clock.boot();
+        if let Delivery::ExactlyOnce(transactions) = &mut self.delivery {
+            transactions.put_back(ready);
+            transactions.was_aborted(now);
+        }
+    }
+
+    fn refused_in_transaction(&mut self, ready: &mut [Ready], at: usize, failed: &WriteFailed) {
+        let Some((record, write)) = write_at(ready, at) else { return };
+        let to = write.outgoing.to;
+        match failed {
+            WriteFailed::TooLarge { bytes } if *bytes > DEAD_LETTER_FLOOR || to == Destination::Output => {
+                if let Some(open) = self.open.get(&record) {
+                    *write = self.instead_of_too_large(&open.record, write.what.clone(), *bytes);
+                }
+            }
+            WriteFailed::BadTimestamp => write.outgoing.timestamp = None,
+            WriteFailed::Retriable(_) => {}
+            WriteFailed::TooLarge { .. } | WriteFailed::Denied(_) | WriteFailed::TopicMissing(_) => {
+                self.reporting.of(to).set(Condition::Waiting(failed.to_string()));
+                let now = self.clock.boot();
+                if let Delivery::ExactlyOnce(transactions) = &mut self.delivery {
+                    transactions.was_refused(to, now);
+                }
+            }
+        }
+    }
+}
+
+/// A write by its place among those of all records.
+fn write_at(ready: &mut [Ready], at: usize) -> Option<(RecordId, &mut Write)> {
+    let mut writes =
+        ready.iter_mut().flat_map(|Ready { record, writes }| writes.iter_mut().map(|write| (*record, write)));
+    writes.nth(at)
+}

@@ -1,0 +1,86 @@
+//! What librdkafka is told to fetch, and what not.
+
+use std::{collections::HashSet, mem, time::Duration};
+
+use rdkafka::{
+    TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+};
+
+use super::{assigned::Assigned, callbacks::Callbacks, notice};
+use crate::domain::record::Partition;
+
+/// A pause shorter than this is not told to librdkafka, which would throw away what it has fetched ahead.
+const SHORT_PAUSE: Duration = Duration::from_millis(250);
+
+/// Whether records of all partitions, or of some, are held back.
+#[derive(Default)]
+pub(super) struct Flow {
+    /// How long all have been held back so far.
+    held_for: Duration,
+    /// Whether nothing is fetched.
+    paused: bool,
+    /// Partitions of which nothing is fetched.
+    held: HashSet<Partition>,
+}
+
+impl Flow {
+    /// Holds everything back, for so much longer. Returns whether nothing is fetched any more, so that polling takes nothing.
+    pub(super) fn hold(&mut self, kafka: &BaseConsumer<Callbacks>, assigned: &Assigned, waited: Duration) -> bool {
+        self.held_for = self.held_for.saturating_add(waited);
+        if self.held_for >= SHORT_PAUSE && !mem::replace(&mut self.paused, true) {
+            tell_paused(kafka, &assigned.list_where(|_| true));
+        }
+        self.paused
+    }
+
+    /// Fetches again what is not held back by itself.
+    pub(super) fn release(&mut self, kafka: &BaseConsumer<Callbacks>, assigned: &Assigned) {
+        self.held_for = Duration::ZERO;
+        if mem::take(&mut self.paused) {
+            tell_resumed(kafka, &assigned.list_where(|partition| !self.held.contains(partition)));
+        }
+    }
+
+    /// Fetches nothing of these partitions, and what is not held any more again.
+    pub(super) fn hold_partitions(
+        &mut self,
+        kafka: &BaseConsumer<Callbacks>,
+        assigned: &Assigned,
+        held: HashSet<Partition>,
+    ) {
+        if held == self.held {
+            return;
+        }
+        tell_paused(kafka, &assigned.list_where(|partition| held.contains(partition)));
+        let released = assigned.list_where(|partition| self.held.contains(partition) && !held.contains(partition));
+        if !self.paused {
+            tell_resumed(kafka, &released);
+        }
+        self.held = held;
+    }
+
+    /// Partitions that were assigned just now.
+    pub(super) fn begin(&self, kafka: &BaseConsumer<Callbacks>, list: &TopicPartitionList) {
+        if self.paused {
+            tell_paused(kafka, list);
+        }
+    }
+
+    /// Partitions that were given up.
+    pub(super) fn forget(&mut self, partitions: &[Partition]) {
+        self.held.retain(|partition| !partitions.contains(partition));
+    }
+}
+
+fn tell_resumed(kafka: &BaseConsumer<Callbacks>, list: &TopicPartitionList) {
+    if let Err(error) = kafka.resume(list) {
+        tracing::warn!(error = %notice::error_words(&error), "resuming partitions failed");
+    }
+}
+
+fn tell_paused(kafka: &BaseConsumer<Callbacks>, list: &TopicPartitionList) {
+    if let Err(error) = kafka.pause(list) {
+        tracing::warn!(error = %notice::error_words(&error), "pausing partitions failed");
+    }
+}
