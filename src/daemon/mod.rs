@@ -313,7 +313,7 @@ fn kafka_edge(settings: &Settings, clock: &Clock) -> Result<Edge, StartError> {
     let outputs = match settings.output.delivery {
         Delivery::AtLeastOnce => {
             let (sink, acks) = sink::start(&config, topics, notify)?;
-            Outputs::AtLeastOnce { sink, acks }
+            Outputs::AtLeastOnce { sink: Box::new(sink), acks }
         }
         Delivery::ExactlyOnce => {
             // The same after a restart, so that it ends what the process before left open; and no other's.

@@ -1,6 +1,8 @@
 //! Writes by themselves: a record is settled once all that it led to is acknowledged, and what is settled is committed
 //! every second. After a crash what was written and not committed is written again.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 
 use super::{
@@ -18,7 +20,7 @@ use crate::{
 pub(super) const MANY_WRITES: usize = 20_000;
 
 pub(super) struct AtLeastOnce {
-    pub(super) sink: Sink,
+    pub(super) sink: Box<Sink>,
     pub(super) acks: mpsc::Receiver<Ack>,
     pub(super) writes: Writes,
 }
@@ -33,6 +35,15 @@ impl AtLeastOnce {
 }
 
 impl Dispatcher {
+    /// To be called with the time since the last time.
+    pub(super) fn renew_if_deaf(&mut self, passed: Duration) {
+        if let Delivery::AtLeastOnce(delivery) = &mut self.delivery
+            && delivery.sink.is_deaf(passed)
+        {
+            rebuild(&mut delivery.sink);
+        }
+    }
+
     pub(super) fn send_writes(&mut self) {
         let now = self.clock.boot();
         while let Delivery::AtLeastOnce(delivery) = &mut self.delivery
@@ -42,10 +53,7 @@ impl Dispatcher {
                 Trouble::Failed(write, failed) => self.failed(write, &failed),
                 Trouble::Broken(words) => {
                     self.reporting.output.set(Condition::Waiting(words));
-                    if let Err(error) = delivery.sink.rebuild() {
-                        tracing::error!(%error, "the producer can't be made anew; it is tried again in a second");
-                    }
-                    return;
+                    return rebuild(&mut delivery.sink);
                 }
             }
         }
@@ -60,7 +68,8 @@ impl Dispatcher {
 
     fn failed(&mut self, id: WriteId, failed: &WriteFailed) {
         let now = self.clock.boot();
-        let Delivery::AtLeastOnce(AtLeastOnce { writes, .. }) = &mut self.delivery else { return };
+        let Delivery::AtLeastOnce(delivery) = &mut self.delivery else { return };
+        let writes = &mut delivery.writes;
         match failed {
             WriteFailed::TooLarge { bytes }
                 if *bytes > DEAD_LETTER_FLOOR || writes.to(id) == Some(Destination::Output) =>
@@ -106,5 +115,11 @@ impl Dispatcher {
             self.partitions.settle(&open.record.receipt, open.log);
             self.window.release(open.bytes);
         }
+    }
+}
+
+fn rebuild(sink: &mut Sink) {
+    if let Err(error) = sink.rebuild() {
+        tracing::error!(%error, "the producer can't be made anew; it is tried again in a second");
     }
 }

@@ -80,14 +80,14 @@ pub struct Edge {
 /// How what was decided gets into Kafka.
 pub enum Outputs {
     /// By itself, and then what it settles is committed.
-    AtLeastOnce { sink: Sink, acks: mpsc::Receiver<Ack> },
+    AtLeastOnce { sink: Box<Sink>, acks: mpsc::Receiver<Ack> },
     /// In one transaction with what it settles.
     ExactlyOnce { transactor: Transactor, transacted: mpsc::Receiver<Transacted> },
 }
 
 /// As [`Outputs`], with what is on its way.
 enum Delivery {
-    AtLeastOnce(AtLeastOnce),
+    AtLeastOnce(Box<AtLeastOnce>),
     ExactlyOnce(Transactions),
 }
 
@@ -170,7 +170,7 @@ impl Dispatcher {
         let Edge { source, events, outputs, notices } = edge;
         let delivery = match outputs {
             Outputs::AtLeastOnce { sink, acks } => {
-                Delivery::AtLeastOnce(AtLeastOnce { sink, acks, writes: Writes::default() })
+                Delivery::AtLeastOnce(Box::new(AtLeastOnce { sink, acks, writes: Writes::default() }))
             }
             Outputs::ExactlyOnce { transactor, transacted } => {
                 Delivery::ExactlyOnce(Transactions::new(transactor, transacted))
@@ -209,7 +209,10 @@ impl Dispatcher {
         loop {
             tokio::select! {
                 () = self.turn() => {}
-                _ = commit.tick() => self.commit(),
+                _ = commit.tick() => {
+                    self.commit();
+                    self.renew_if_deaf(COMMIT_EVERY);
+                }
                 changed = phase.wait_for(|phase| *phase >= Phase::Draining) => {
                     drop(changed);
                     break;

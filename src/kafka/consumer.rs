@@ -26,6 +26,7 @@ use super::{
     assigned::Assigned,
     callbacks::{self, Callbacks, Connection, Inbox, Rebalanced},
     client::KafkaConfig,
+    ear::Ear,
     flow::Flow,
     notice::{self, Client, Notice, Reporter, Trouble},
     source::{Mail, Mailbox, SettledReply, SourceEvent, StampAsk, Stamped, Start, StartSourceError},
@@ -76,6 +77,7 @@ pub(super) struct Consumer {
     commits: HashMap<Partition, CommitPoint>,
     commit_in_flight: bool,
     flow: Flow,
+    ear: Ear,
     /// Whether an assignment could not be taken up.
     failed: bool,
 }
@@ -109,6 +111,7 @@ impl Consumer {
             commits: HashMap::new(),
             commit_in_flight: false,
             flow: Flow::default(),
+            ear: Ear::default(),
             failed: false,
         })
     }
@@ -146,7 +149,10 @@ impl Consumer {
                 self.hand_over();
             }
             self.answer_callbacks();
-            if mem::take(&mut self.failed) {
+            // A turn takes as long as a poll without a record, where no broker is reached.
+            let unreachable = self.reporter().is_unreachable();
+            let deaf = self.ear.is_deaf(&self.config, IDLE_POLL, unreachable);
+            if mem::take(&mut self.failed) || deaf {
                 return End::Failed;
             }
             if let Some((code, reason)) = self.kafka().client().fatal_error() {

@@ -158,6 +158,11 @@ impl Reporter {
         self.send(news);
     }
 
+    /// Whether the last thing that was heard is that no broker can be reached.
+    pub(super) fn is_unreachable(&self) -> bool {
+        matches!(self.state().trouble, Some(Trouble::Unreachable(_)))
+    }
+
     /// A record, an acknowledgement or an assignment came: whatever was wrong is over.
     pub(super) fn working(&self) {
         if self.state().trouble.take().is_some() {

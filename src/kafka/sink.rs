@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{
     client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED},
+    ear::Ear,
     notice::{self, Client, Notice, Reporter, Trouble},
 };
 use crate::domain::record::{Destination, Outgoing};
@@ -93,6 +94,7 @@ pub struct Sink {
     notices: mpsc::Sender<Notice>,
     /// `None` only while it is replaced.
     producer: Option<ThreadedProducer<Callbacks>>,
+    ear: Ear,
 }
 
 /// Starts a sink. Its acknowledgements come from the receiver, which should be read with `recv_many`.
@@ -103,7 +105,10 @@ pub fn start(
 ) -> Result<(Sink, mpsc::Receiver<Ack>), InvalidKafkaConfig> {
     let (acks, receiver) = mpsc::channel(2 * MAX_UNACKNOWLEDGED);
     let producer = connect(config, &topics, &acks, &notices)?;
-    Ok((Sink { config: config.clone(), topics, acks, notices, producer: Some(producer) }, receiver))
+    Ok((
+        Sink { config: config.clone(), topics, acks, notices, producer: Some(producer), ear: Ear::default() },
+        receiver,
+    ))
 }
 
 impl Sink {
@@ -116,6 +121,13 @@ impl Sink {
             let fatal = producer.client().fatal_error().map(|(_, reason)| reason);
             producer.context().refused(&error, fatal, outgoing)
         })
+    }
+
+    /// To be asked again and again, with the time since the last time. True where the producer reaches no broker although
+    /// others do: [`rebuild`](Self::rebuild) it.
+    pub fn is_deaf(&mut self, passed: Duration) -> bool {
+        let unreachable = self.producer.as_ref().is_some_and(|producer| producer.context().reporter.is_unreachable());
+        self.ear.is_deaf(&self.config, passed, unreachable)
     }
 
     /// Replaces the producer. What was not acknowledged is now, as [`WriteFailed::Retriable`].

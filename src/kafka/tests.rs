@@ -253,10 +253,8 @@ async fn a_partition_that_is_held_gives_no_records_and_loses_none_while_the_othe
     reader.handle.pause();
     tokio::time::sleep(Duration::from_millis(500)).await;
     reader.handle.resume();
-    // The others go on, in their own time.
-    let quiet = Duration::from_secs(1);
-    let wait = |seen: usize| if seen > COUNT / 2 { quiet } else { LONG };
-    while let Ok(Some(SourceEvent::Records(records))) = timeout(wait(seen.len()), reader.events.recv()).await {
+    let quiet = Duration::from_secs(3);
+    while let Ok(Some(SourceEvent::Records(records))) = timeout(quiet, reader.events.recv()).await {
         seen.extend(records);
     }
     let of_held = |seen: &[Record]| seen.iter().filter(|record| record.receipt.partition == held).count();
@@ -266,9 +264,11 @@ async fn a_partition_that_is_held_gives_no_records_and_loses_none_while_the_othe
         seen.extend(records);
     }
     assert!(of_held(&seen) == so_far && so_far < COUNT / 4, "{so_far} records of the one that is held");
-    assert!(seen.len() > COUNT / 2, "{} records: the others go on", seen.len());
+    // How many a partition has is the producer's choice.
+    let of_others = seen.len() - so_far;
     reader.handle.hold([].into());
     seen.extend(reader.records(COUNT + 300 - seen.len()).await);
+    assert_eq!(seen.len() - of_held(&seen), of_others, "the others go on");
     let distinct: BTreeSet<_> =
         seen.iter().map(|record| (record.receipt.partition.number, record.receipt.offset)).collect();
     assert_eq!((seen.len(), distinct.len()), (COUNT + 300, COUNT + 300));

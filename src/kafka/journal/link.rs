@@ -1,6 +1,6 @@
 //! The reading side's connection to the brokers: the questions it asks them, and what goes wrong meanwhile.
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, thread, time::Duration};
 
 use jiff::Timestamp;
 use rdkafka::{
@@ -35,7 +35,7 @@ const FIRST_STEP: i64 = 1_024;
 
 pub(super) struct Link {
     client: Client,
-    servers: String,
+    config: KafkaConfig,
     place: LogPlace,
     kafka: BaseConsumer<Callbacks>,
     notices: mpsc::Receiver<Notice>,
@@ -60,8 +60,24 @@ impl Link {
         let (sender, notices) = mpsc::channel(64);
         let callbacks = Callbacks { client, reporter: Reporter::new(client, &config.bootstrap_servers, sender) };
         let kafka = BaseConsumer::from_config_and_context(&config.journal_reader(), callbacks)?;
-        let servers = config.bootstrap_servers.clone();
-        Ok(Self { client, servers, place: place.clone(), kafka, notices, reported: None })
+        Ok(Self { client, config: config.clone(), place: place.clone(), kafka, notices, reported: None })
+    }
+
+    /// Another client in place of this one, which has got no answer for a while: it may have lost its brokers for good (see
+    /// [`Ear`](crate::kafka::ear::Ear)), and a new one costs nothing.
+    pub(super) fn renew(&mut self) {
+        match Self::open(&self.config, &self.place, self.client) {
+            Ok(renewed) => {
+                let Self { kafka, reported, .. } = std::mem::replace(self, renewed);
+                self.reported = reported;
+                // Closing may wait for brokers that are away.
+                let close = thread::Builder::new().name("kafka-discard".into()).spawn(move || drop(kafka));
+                if let Err(error) = close {
+                    tracing::warn!(%error, "no thread to close a kafka consumer on");
+                }
+            }
+            Err(error) => tracing::error!(%error, "the journal's consumer can't be made anew"),
+        }
     }
 
     pub(super) fn topic(&self) -> &str {
@@ -228,7 +244,7 @@ impl Link {
             return Unanswered(words.to_owned());
         }
         let about = format!("journal {}: {}", self.topic(), notice::code_words(code));
-        Unanswered(notice::explain(self.client, code, &self.servers, &about).words().to_owned())
+        Unanswered(notice::explain(self.client, code, &self.config.bootstrap_servers, &about).words().to_owned())
     }
 }
 

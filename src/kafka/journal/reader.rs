@@ -20,6 +20,9 @@ use super::{
 /// Idle polls between two tries in a gap: 1 s. Counted, not measured: nothing here depends on the exact time.
 const RETRY_POLLS: u32 = 20;
 
+/// Tries in a gap, one after another, after which they go on with another client: some 15 s where nobody answers.
+const TRIES_OF_A_CLIENT: u32 = 3;
+
 /// Idle polls, in all, after which it is looked whether the log is still the same: 10 s of waiting.
 const LOOK_POLLS: u32 = 200;
 
@@ -34,6 +37,8 @@ pub(super) struct Reader {
     connected: Arc<Notify>,
     /// The trouble that the owner was told, and that holds.
     told: Option<String>,
+    /// Tries in this gap.
+    tries: u32,
 }
 
 /// Why reading can't go on as it does.
@@ -84,7 +89,7 @@ impl Reader {
         events: mpsc::Sender<LogEvent>,
         connected: Arc<Notify>,
     ) -> Self {
-        Self { link, asked, partition, events, connected, told: None }
+        Self { link, asked, partition, events, connected, told: None, tries: 0 }
     }
 
     pub(super) fn run(mut self) {
@@ -264,6 +269,10 @@ impl Reader {
             self.told = Some(words.clone());
             self.tell(LogEvent::Trouble(words))?;
         }
+        self.tries += 1;
+        if self.tries.is_multiple_of(TRIES_OF_A_CLIENT) {
+            self.link.renew();
+        }
         for _ in 0..RETRY_POLLS {
             self.idle()?;
         }
@@ -297,6 +306,7 @@ impl Reader {
     }
 
     fn working(&mut self) -> Result<(), Interruption> {
+        self.tries = 0;
         if self.told.take().is_some() { self.tell(LogEvent::Working) } else { Ok(()) }
     }
 
