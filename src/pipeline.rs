@@ -12,6 +12,7 @@ use futures_util::{
 };
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
@@ -82,11 +83,18 @@ pub enum Written {
 impl Pipeline {
     /// Decides every alert of a record. Takes as long as its lookups take: from microseconds to hours.
     ///
-    /// Without an outlet nothing is written before all of them are decided.
-    pub async fn process(self: Arc<Self>, record: Arc<Record>, outlet: Option<Outlet>) -> Result<Decided, LetGo> {
+    /// Without an outlet nothing is written before all of them are decided. Once `leaving` is cancelled, only calls on the
+    /// wire are waited for.
+    pub async fn process(
+        self: Arc<Self>,
+        record: Arc<Record>,
+        outlet: Option<Outlet>,
+        leaving: CancellationToken,
+    ) -> Result<Decided, LetGo> {
         let since = record.timestamp.unwrap_or_else(|| self.clock.wall());
         // Boxed: a record may wait for hours, and need not hold the room that putting its questions took.
-        let put = Box::pin(self.put_all(&record, since)).await?;
+        let put =
+            Box::pin(leaving.run_until_cancelled(self.put_all(&record, since, &leaving))).await.ok_or(LetGo)??;
         let (Asked { index, alert, question }, _room) = match put.single() {
             Ok(only) => only,
             Err(put) => return Box::pin(self.decide_all(&record, since, put, outlet)).await,
@@ -138,14 +146,14 @@ impl Pipeline {
     }
 
     /// Puts all questions before the first answer is awaited, so that their order is the account's to choose.
-    async fn put_all(&self, record: &Record, since: Timestamp) -> Result<Put<'_>, LetGo> {
+    async fn put_all(&self, record: &Record, since: Timestamp, leaving: &CancellationToken) -> Result<Put<'_>, LetGo> {
         let (message, room) = self.decoded(record).await;
         message.skips.iter().for_each(|skip| self.metrics.skipped(*skip));
         let mut questions = Vec::with_capacity(message.alerts.len());
         for Indexed { index, alert } in message.alerts {
             self.metrics.alert_decoded(alert.severity);
             let alert = Arc::new(alert);
-            let question = self.put(&alert, since).await?;
+            let question = self.put(&alert, since, leaving).await?;
             questions.push(Asked { index, alert, question });
         }
         Ok(Put { questions, rejections: message.rejection.into_iter().collect(), room })
@@ -165,7 +173,7 @@ impl Pipeline {
         (decode(record.payload.as_deref()), room)
     }
 
-    async fn put(&self, alert: &Arc<Alert>, since: Timestamp) -> Result<Question, LetGo> {
+    async fn put(&self, alert: &Arc<Alert>, since: Timestamp, leaving: &CancellationToken) -> Result<Question, LetGo> {
         let account = match self.accounts.of(alert) {
             Ok(account) => account,
             Err(rejection) => return Ok(decided(Err(rejection))),
@@ -175,7 +183,7 @@ impl Pipeline {
             let outcome = Outcome { status: Status::Expired, ips: RelatedIps::default(), retrieved_at: now };
             return Ok(decided(Ok(outcome)));
         }
-        account.ask(Arc::clone(alert), since).await.map(Either::Right)
+        account.ask_until(leaving.clone(), Arc::clone(alert), since).await.map(Either::Right)
     }
 
     /// One decided alert as its output, or as a reason for the record's dead letter.
@@ -261,6 +269,11 @@ impl Accounts {
             accounts.into_iter().map(|(tenant, account)| (tenant.to_lowercase().into(), account)).collect();
         let by_tenant = accounts.iter().enumerate().map(|(n, (tenant, _))| (tenant.clone(), n)).collect();
         Self { accounts, by_tenant }
+    }
+
+    /// Lets all of them notice at once whom they need not answer any more.
+    pub fn let_go_of_withdrawn(&self) {
+        self.accounts.iter().for_each(|(_, account)| account.let_go_of_withdrawn());
     }
 
     /// With one account every alert is its; with several, an alert is its tenant's.

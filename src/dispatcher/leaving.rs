@@ -20,7 +20,8 @@ pub(super) struct Leave {
 impl Dispatcher {
     /// Begins to give partitions up, which may take so long.
     pub(super) fn begin_to_leave(&mut self, partitions: Vec<Partition>, within: Duration, settled: SettledReply) {
-        let logs = self.partitions.logs(&partitions);
+        let logs = self.partitions.begin_to_leave(&partitions);
+        self.pipeline.accounts.let_go_of_withdrawn();
         let now = self.clock.boot();
         self.leaves.push(Leave { partitions, logs, until: now + within, settled });
         self.leave_where_all_has_ended(now);
@@ -60,8 +61,9 @@ impl Dispatcher {
         leave.settled.settle(points);
     }
 
-    /// Whether something of these logs is decided and not in Kafka yet.
+    /// Whether something of these logs is being asked, or is decided and not in Kafka yet. What waits for its turn is let go
+    /// by itself.
     fn is_under_way(&self, logs: &[Log]) -> bool {
-        self.open.values().any(|open| open.writes.is_some() && logs.contains(&open.log))
+        self.open.values().any(|open| logs.contains(&open.log))
     }
 }

@@ -294,11 +294,11 @@ impl Dispatcher {
     fn admit(&mut self, record: Record) {
         let opened = self.partitions.open(&record.receipt);
         self.forget_ended_logs();
-        if opened != Opened::Stale {
+        if !matches!(opened, Opened::Stale) {
             self.reporting.metrics.record_consumed(&record.receipt.partition.topic);
         }
-        let log = match opened {
-            Opened::In(log) => log,
+        let (log, leaving) = match opened {
+            Opened::In(log, leaving) => (log, leaving),
             Opened::SettledBefore => return self.reporting.metrics.record_settled_before(),
             Opened::Stale => return,
         };
@@ -309,7 +309,7 @@ impl Dispatcher {
         self.open.insert(id, Open { record: record.clone(), log, bytes, writes: None, acknowledged: 0 });
         let early = matches!(self.delivery, Delivery::AtLeastOnce(_)).then(|| self.early_sender.clone());
         let (pipeline, outlet) = (self.pipeline.clone(), early.map(|early| Outlet { record: id, early }));
-        let life = pipeline.process(record, outlet);
+        let life = pipeline.process(record, outlet, leaving);
         self.lives.begin(log, life.map(move |result| Ended { record: id, result }));
     }
 
@@ -356,7 +356,7 @@ impl Dispatcher {
     fn let_go(&mut self, id: RecordId) {
         if let Some(open) = self.open.remove(&id) {
             self.window.release(open.bytes);
-            self.left_open += 1;
+            self.left_open += usize::from(self.draining);
         }
     }
 

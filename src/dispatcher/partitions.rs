@@ -5,6 +5,8 @@ use std::{
     mem,
 };
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     domain::{
         commit_point::CommitPoint,
@@ -46,6 +48,8 @@ struct Assigned {
     epoch: Epoch,
     log: Log,
     progress: Progress,
+    /// Cancelled once the partition is to be given up.
+    leaving: CancellationToken,
     /// Whether there is more to commit than was asked last.
     is_due: bool,
     /// Whether reading waits for the oldest open records.
@@ -53,10 +57,10 @@ struct Assigned {
 }
 
 /// What a record that was read is to its partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Opened {
-    /// It is open, in this log.
-    In(Log),
+    /// It is open, in this log, until that is to be given up.
+    In(Log, CancellationToken),
     /// Whoever read the partition before has settled it.
     SettledBefore,
     /// It belongs to an earlier assignment.
@@ -82,7 +86,8 @@ impl Partitions {
     /// Begins with nothing open; what was before ends.
     fn begin(&mut self, partition: Partition, epoch: Epoch, progress: Progress) {
         self.last_log = self.last_log.next();
-        let assigned = Assigned { epoch, log: self.last_log, progress, is_due: false, is_held: false };
+        let leaving = CancellationToken::new();
+        let assigned = Assigned { epoch, log: self.last_log, progress, leaving, is_due: false, is_held: false };
         let earlier = self.assigned.insert(partition, assigned);
         self.ended.extend(earlier.map(|earlier| earlier.log));
     }
@@ -116,7 +121,7 @@ impl Partitions {
         let moved = assigned.progress.watermark();
         let opened = assigned.progress.open(*offset);
         assigned.is_due |= assigned.progress.watermark() != moved;
-        if opened { Opened::In(assigned.log) } else { Opened::SettledBefore }
+        if opened { Opened::In(assigned.log, assigned.leaving.clone()) } else { Opened::SettledBefore }
     }
 
     pub(super) fn settle(&mut self, receipt: &Receipt, log: Log) {
@@ -126,9 +131,15 @@ impl Partitions {
         }
     }
 
-    /// The logs of these partitions.
-    pub(super) fn logs(&self, partitions: &[Partition]) -> Vec<Log> {
-        partitions.iter().filter_map(|partition| Some(self.assigned.get(partition)?.log)).collect()
+    /// These are to be given up: in them no calls are begun any more. Returns their logs.
+    pub(super) fn begin_to_leave(&self, partitions: &[Partition]) -> Vec<Log> {
+        let assigned = partitions.iter().filter_map(|partition| self.assigned.get(partition));
+        assigned
+            .map(|assigned| {
+                assigned.leaving.cancel();
+                assigned.log
+            })
+            .collect()
     }
 
     /// How far partitions are settled once these records are; and where one was begun and that is not committed yet. Says
@@ -267,7 +278,7 @@ mod tests {
 
     fn opened(partitions: &mut Partitions, offset: i64) -> Log {
         match partitions.open(&receipt(offset)) {
-            Opened::In(log) => log,
+            Opened::In(log, _) => log,
             other => panic!("{offset} is {other:?}"),
         }
     }
@@ -308,7 +319,7 @@ mod tests {
     fn records_of_an_earlier_assignment_are_not_opened() {
         let mut partitions = assigned();
         partitions.assign(vec![receipt(0).partition], Vec::new(), Epoch(2));
-        assert_eq!(partitions.open(&receipt(1)), Opened::Stale);
+        assert!(matches!(partitions.open(&receipt(1)), Opened::Stale));
         assert_eq!(partitions.give_up(&[receipt(0).partition]), []);
         assert_eq!(partitions.take_ended().len(), 2, "both logs ended");
     }
@@ -327,7 +338,7 @@ mod tests {
         let mut second = Partitions::new(4_096);
         second.assign(vec![receipt(0).partition], committed, Epoch(1));
         assert_eq!(second.due(), [], "nothing is new yet");
-        let read = [7, 8, 9, 10, 11].map(|offset| matches!(second.open(&receipt(offset)), Opened::In(_)));
+        let read = [7, 8, 9, 10, 11].map(|offset| matches!(second.open(&receipt(offset)), Opened::In(..)));
         assert_eq!(read, [true, false, true, false, true]);
     }
 
@@ -338,7 +349,7 @@ mod tests {
         let beyond = "set by hand".to_owned();
         let committed = CommitPoint { partition: partition.clone(), epoch: Epoch(1), next: 7, beyond };
         partitions.assign(vec![partition], vec![committed], Epoch(1));
-        assert!((7..10).all(|offset| matches!(partitions.open(&receipt(offset)), Opened::In(_))));
+        assert!((7..10).all(|offset| matches!(partitions.open(&receipt(offset)), Opened::In(..))));
     }
 
     #[test]

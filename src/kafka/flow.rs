@@ -60,10 +60,13 @@ impl Flow {
         self.held = held;
     }
 
-    /// Partitions that were assigned just now.
+    /// Partitions that were assigned just now. librdkafka remembers of one that was given up in a pause that it is paused,
+    /// and fetches nothing of it when it comes back.
     pub(super) fn begin(&self, kafka: &BaseConsumer<Callbacks>, list: &TopicPartitionList) {
         if self.paused {
             tell_paused(kafka, list);
+        } else {
+            tell_resumed(kafka, list);
         }
     }
 

@@ -354,6 +354,31 @@ async fn a_revoked_partition_is_given_up_after_its_last_commit() {
 }
 
 #[tokio::test]
+async fn a_partition_that_was_given_up_in_a_pause_is_read_when_it_comes_back() {
+    let broker = Broker::with_topic(2);
+    broker.sink().write_all(200).await;
+    let mut first = broker.source();
+    first.records(200).await;
+    first.handle.pause();
+    // A short one is not told to librdkafka.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut second = broker.source();
+    let moved = loop {
+        if let SourceEvent::Revoked { partitions, settled, .. } = first.event().await {
+            settled.settle(Vec::new());
+            break partitions;
+        }
+    };
+    while second.assigned().await.0.is_empty() {}
+    first.handle.resume();
+    second.stop().await;
+    while first.assigned().await.0 != moved {}
+    let again = first.records(1).await;
+    assert_eq!(again[0].receipt.partition, moved[0], "it was committed nowhere, so it is read from its beginning");
+    first.stop().await;
+}
+
+#[tokio::test]
 async fn a_broker_that_comes_back_is_written_to_and_read_from_again() {
     let broker = Broker::with_topic(1);
     let (mut writer, mut reader) = (broker.sink(), broker.source());

@@ -15,6 +15,7 @@ use alert_ips::{
 };
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::world::{START, World};
 
@@ -49,7 +50,7 @@ fn outlet() -> (Outlet, mpsc::Receiver<(RecordId, Write)>) {
 
 async fn process(world: &World, payload: &str) -> Result<Decided, LetGo> {
     let pipeline = Arc::new(pipeline(world, [(TENANT.to_owned(), world.account.clone())]));
-    pipeline.process(record(payload), Some(outlet().0)).await
+    pipeline.process(record(payload), Some(outlet().0), CancellationToken::new()).await
 }
 
 fn json(write: &Write) -> Value {
@@ -63,7 +64,7 @@ async fn an_alert_does_not_wait_for_its_siblings() {
     let pipeline = Arc::new(pipeline(&world, [(TENANT.to_owned(), world.account.clone())]));
     let (outlet, mut early) = outlet();
     let payload = r#"[{"id":"low","severity":"Low"},{"id":"high","severity":"High"}]"#;
-    let living = tokio::spawn(pipeline.process(record(payload), Some(outlet)));
+    let living = tokio::spawn(pipeline.process(record(payload), Some(outlet), CancellationToken::new()));
     let (id, write) = tokio::time::timeout(Duration::from_secs(1), early.recv()).await.unwrap().unwrap();
     assert_eq!((id, &json(&write)["alert_id"]), (RecordId(7), &Value::from("high")));
     let decided = living.await.unwrap().unwrap();
@@ -111,7 +112,11 @@ async fn alerts_without_room_wait_as_bytes_and_are_asked_about_later() {
     pipeline.room = Semaphore::new(2);
     let pipeline = Arc::new(pipeline);
     let held = pipeline.room.acquire().await.unwrap();
-    let living = tokio::spawn(pipeline.clone().process(record(r#"[{"id":"a"},{"id":"b"}]"#), Some(outlet().0)));
+    let living = tokio::spawn(pipeline.clone().process(
+        record(r#"[{"id":"a"},{"id":"b"}]"#),
+        Some(outlet().0),
+        CancellationToken::new(),
+    ));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(world.sim.counts().calls, 0);
     drop(held);
@@ -133,7 +138,10 @@ async fn thousands_of_rejections_in_one_message_are_one_short_dead_letter() {
     let pipeline =
         Arc::new(pipeline(&one, [("t1".to_owned(), one.account.clone()), ("t2".to_owned(), other.account.clone())]));
     let ids: Vec<String> = (0..5_000).map(|n| format!(r#"{{"id":"q{n}"}}"#)).collect();
-    let decided = pipeline.process(record(&format!("[{}]", ids.join(","))), Some(outlet().0)).await.unwrap();
+    let decided = pipeline
+        .process(record(&format!("[{}]", ids.join(","))), Some(outlet().0), CancellationToken::new())
+        .await
+        .unwrap();
     let [Write { what: Written::DeadLetter(rejection), .. }] = &decided.writes[..] else { panic!("{decided:?}") };
     assert!(rejection.detail.ends_with("; and 4997 more") && rejection.detail.len() < 1_000, "{}", rejection.detail);
 }
@@ -144,11 +152,12 @@ async fn with_several_accounts_an_alert_goes_to_its_tenants() {
     let accounts = [("tenant-1".to_owned(), one.account.clone()), ("Tenant-2".to_owned(), other.account.clone())];
     let pipeline = Arc::new(pipeline(&one, accounts));
     let of = |tenant: &str| record(&format!(r#"{{"id":"a","severity":"Low","aadTenantId":"{tenant}"}}"#));
-    let decided = Arc::clone(&pipeline).process(of("TENANT-2"), Some(outlet().0)).await.unwrap();
+    let decided =
+        Arc::clone(&pipeline).process(of("TENANT-2"), Some(outlet().0), CancellationToken::new()).await.unwrap();
     assert_eq!(json(&decided.writes[0])["tenant_id"], "tenant-2");
     assert_eq!((one.sim.counts().calls, other.sim.counts().calls), (0, 1));
     for unknown in [of("tenant-3"), record(r#"{"id":"a"}"#)] {
-        let decided = Arc::clone(&pipeline).process(unknown, Some(outlet().0)).await.unwrap();
+        let decided = Arc::clone(&pipeline).process(unknown, Some(outlet().0), CancellationToken::new()).await.unwrap();
         let Written::DeadLetter(rejection) = &decided.writes[0].what else { panic!("{decided:?}") };
         assert_eq!(rejection.reason, Reason::UnknownTenant);
     }

@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use alert_ips::sim::{Answer, Mix, Plan};
+use alert_ips::sim::{Answer, Latency, Mix, Plan};
 use rstest::rstest;
 
 use crate::{
@@ -68,4 +68,42 @@ fn an_alert_that_waits_neither_loses_nor_repeats_what_was_settled_behind_it(#[ca
     assert!(settled_before > 100.0, "{settled_before} records were read again and known to be settled");
     second.stop();
     checker.assert_exactly_once();
+}
+
+/// Neither knows of the other's calls: what one had on the wire would be asked again by the other.
+#[rstest]
+#[case::at_least_once("at-least-once")]
+#[case::exactly_once("exactly-once")]
+fn calls_on_the_wire_end_before_their_partition_moves(#[case] delivery: &str) {
+    let Some(kafka) = Broker::shared() else { return };
+    let mut messages = new_alerts(37, 300);
+    messages.retain(|message| message.expected.alerts.len() == 1);
+    let service = Service::start(&[], |settings| {
+        settings.plan = Plan::new(7, Mix::ALL_FOUND);
+        settings.latency = Latency::Fixed(Duration::from_millis(1_500));
+    });
+    let topics = Topics::create(&kafka.bootstrap, "on-the-wire");
+    let alerts = ids(&messages).len() as u64;
+    let seeded = topics.seed(messages);
+    let checker = Checker::new(topics, &service, seeded);
+    let topics = checker.topics();
+    let config = Config::new(topics, &service.origin)
+        .journal_in_memory()
+        .limits(&["100 per 1s"])
+        .set("accounts.contoso.max_in_flight", 16)
+        .set("output.delivery", delivery);
+
+    let mut first = Daemon::start(&config);
+    let in_flight = |daemon: &Daemon| (daemon.metric("alert_ips_calls_in_flight")? >= 12.0).then_some(());
+    first.wait_for("calls on the wire", LONG, in_flight);
+    let mut second = Daemon::start(&config.instance("another"));
+    let has_some = |second: &Daemon| second.log().contains(&format!("{}/", topics.input)).then_some(());
+    second.wait_for("partitions", LONG, has_some);
+    second.wait_for("calls on the wire", LONG, in_flight);
+    // And back.
+    second.stop();
+    first.finish(topics);
+    first.stop();
+    checker.assert_exactly_once();
+    assert_eq!(service.sim.counts().calls, alerts, "none was asked twice");
 }

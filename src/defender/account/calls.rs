@@ -222,6 +222,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
     }
 
     fn call(&mut self, permit: Permit, id: AlertId) {
+        if self.lookups.get_mut(&id).is_some_and(|lookup| lookup.is_abandoned()) {
+            self.lookups.remove(&id);
+        }
         let token = self.access.token(self.clock.boot()).filter(|_| !self.draining).cloned();
         let (Some(token), Some(lookup)) = (token, self.lookups.get(&id)) else {
             self.give_back(permit.claim, &id);

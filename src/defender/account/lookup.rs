@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rand::RngExt as _;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{Account, Ask};
@@ -29,9 +30,16 @@ pub(super) struct Lookup {
     place: Place,
     state: State,
     /// Nearly always one.
-    askers: SmallVec<[oneshot::Sender<Result<Outcome, Rejection>>; 1]>,
+    askers: SmallVec<[Asker; 1]>,
     /// Most lookups wait without any: tens of thousands may.
     course: Option<Box<Course>>,
+}
+
+/// Who waits for the answer.
+pub(super) struct Asker {
+    pub(super) reply: oneshot::Sender<Result<Outcome, Rejection>>,
+    /// Once it is cancelled, only a call on the wire is waited for.
+    pub(super) leaving: CancellationToken,
 }
 
 /// How asking has gone so far.
@@ -80,16 +88,16 @@ impl Lookup {
         }
     }
 
-    /// Forgets askers that are gone; whether nobody is left.
-    fn is_abandoned(&mut self) -> bool {
-        self.askers.retain(|asker| !asker.is_closed());
+    /// Forgets askers that wait for no further call; whether nobody is left.
+    pub(super) fn is_abandoned(&mut self) -> bool {
+        self.askers.retain(|asker| !asker.reply.is_closed() && !asker.leaving.is_cancelled());
         self.askers.is_empty()
     }
 
     fn resolve(self, result: &Result<Outcome, Rejection>) {
         for asker in self.askers {
             // An asker that went away while the call was made needs no answer.
-            let _ = asker.send(result.clone());
+            let _ = asker.reply.send(result.clone());
         }
     }
 }
@@ -97,9 +105,12 @@ impl Lookup {
 impl<J: Journal, T: Transport> Account<J, T> {
     /// Answers a question from what is known, joins it to the same question, or queues it.
     pub(super) fn admit(&mut self, ask: Ask) {
+        if ask.asker.leaving.is_cancelled() {
+            return;
+        }
         if let Some(outcome) = self.answers.fresh(&ask.alert, self.clock.wall()) {
             self.reporting.metrics.answer_reused();
-            let _ = ask.reply.send(Ok(outcome));
+            let _ = ask.asker.reply.send(Ok(outcome));
             return;
         }
         if let Some(lookup) = self.lookups.get_mut(&ask.alert.id) {
@@ -111,7 +122,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 State::Waiting => self.backlog.raise(&lookup.place, ask.alert.severity, ask.since),
                 State::Running => lookup.place.raised(ask.alert.severity, ask.since),
             };
-            lookup.askers.push(ask.reply);
+            lookup.askers.push(ask.asker);
             return;
         }
         let place = self.backlog.place(ask.alert.id.clone(), ask.alert.severity, ask.since);
@@ -123,7 +134,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             None => self.backlog.queue(place.clone()),
         }
         let course = asked.map(|asked| Box::new(Course { reasked: asked.times, ..Course::default() }));
-        let (id, askers) = (ask.alert.id.clone(), smallvec![ask.reply]);
+        let (id, askers) = (ask.alert.id.clone(), smallvec![ask.asker]);
         let lookup = Lookup { alert: ask.alert, place, state: State::Waiting, askers, course };
         self.lookups.insert(id, Box::new(lookup));
     }
@@ -179,7 +190,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         }
     }
 
-    /// Drops waiting lookups that nobody waits for any more: their partitions were given up.
+    /// Drops waiting lookups that nobody waits for any more: their partitions were, or are to be, given up.
     pub(super) fn sweep(&mut self) {
         let backlog = &mut self.backlog;
         self.lookups.retain(|_, lookup| {

@@ -24,15 +24,16 @@ use jiff::Timestamp;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use secrecy::SecretString;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
     time::MissedTickBehavior,
 };
+use tokio_util::sync::CancellationToken;
 
 use self::{
     access::Access,
     calls::{Called, Claimed},
-    lookup::Lookup,
+    lookup::{Asker, Lookup},
     standing::Standing,
 };
 use super::{journal::Journal, pacer::Pacer, token::SignIn, transport::Transport, wire::Api};
@@ -106,7 +107,7 @@ pub struct Reporting {
 struct Ask {
     alert: Arc<Alert>,
     since: Timestamp,
-    reply: oneshot::Sender<Result<Outcome, Rejection>>,
+    asker: Asker,
 }
 
 /// Where questions for one account are put. Cheap to clone.
@@ -115,11 +116,14 @@ pub struct AccountHandle {
     asks: mpsc::Sender<Ask>,
     status: watch::Receiver<AccountStatus>,
     terms: watch::Sender<Terms>,
+    /// Someone who asked waits no longer.
+    withdrawn: Arc<Notify>,
 }
 
-/// The account lets its lookups go: the daemon is stopping. Nothing was decided about the alert.
+/// The account lets a lookup go: the daemon is stopping, or the partition of its record is to be given up. Nothing was
+/// decided about the alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the lookup was let go: the daemon is stopping")]
+#[error("the lookup was let go: the daemon is stopping, or its record is no longer this instance's")]
 pub struct LetGo;
 
 /// An answer to come. Dropping it withdraws the question.
@@ -129,9 +133,26 @@ pub struct Pending(oneshot::Receiver<Result<Outcome, Rejection>>);
 impl AccountHandle {
     /// Puts a question; `since` is the Kafka timestamp of its record, from which its deadline counts.
     pub async fn ask(&self, alert: impl Into<Arc<Alert>>, since: Timestamp) -> Result<Pending, LetGo> {
+        self.ask_until(CancellationToken::new(), alert, since).await
+    }
+
+    /// As [`ask`](Self::ask). Once `leaving` is cancelled, and that is [told](Self::let_go_of_withdrawn), only a call that is
+    /// on the wire is waited for.
+    pub async fn ask_until(
+        &self,
+        leaving: CancellationToken,
+        alert: impl Into<Arc<Alert>>,
+        since: Timestamp,
+    ) -> Result<Pending, LetGo> {
         let (reply, answer) = oneshot::channel();
-        self.asks.send(Ask { alert: alert.into(), since, reply }).await.map_err(|_| LetGo)?;
+        let ask = Ask { alert: alert.into(), since, asker: Asker { reply, leaving } };
+        self.asks.send(ask).await.map_err(|_| LetGo)?;
         Ok(Pending(answer))
+    }
+
+    /// Lets the account notice at once whom it need not answer any more.
+    pub fn let_go_of_withdrawn(&self) {
+        self.withdrawn.notify_one();
     }
 
     /// Lets the account hold itself to other terms from now on. The journal tells the other instances, and the stricter
@@ -164,6 +185,7 @@ pub struct Account<J, T> {
     transport: Arc<T>,
     asks: mpsc::Receiver<Ask>,
     terms: watch::Receiver<Terms>,
+    withdrawn: Arc<Notify>,
     journal: J,
     standing: Standing,
     budget: Budget,
@@ -220,6 +242,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let mut random = StdRng::seed_from_u64(seed);
         let (publish, status) = watch::channel(AccountStatus::default());
         let (hold_to, terms) = watch::channel(config.terms.clone());
+        let withdrawn = Arc::new(Notify::new());
         let account = Self {
             standing: Standing::default(),
             budget: Budget::default(),
@@ -254,9 +277,10 @@ impl<J: Journal, T: Transport> Account<J, T> {
             transport,
             asks,
             terms,
+            withdrawn: withdrawn.clone(),
             journal,
         };
-        (account, AccountHandle { asks: ask, status, terms: hold_to })
+        (account, AccountHandle { asks: ask, status, terms: hold_to, withdrawn })
     }
 
     /// Runs until the phase is draining (or nobody is left to ask) and the calls on the wire have finished.
@@ -284,6 +308,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
                     self.publish();
                 }
                 _ = sweep.tick() => self.sweep(),
+                () = self.withdrawn.notified() => self.sweep(),
                 Some(called) = self.calls.join_next() => {
                     self.finish(called);
                     while let Some(called) = self.calls.try_join_next() {
