@@ -1,0 +1,108 @@
+//! What the group had committed at every sample: never ahead of what could be read then, and never less than before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    super::history::{At, Sample, Topic},
+    Judgement, Kind,
+    facts::{Facts, tell},
+    metadata,
+};
+
+pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
+    let mut partitions: BTreeMap<i32, Partition> = BTreeMap::new();
+    for (partition, offset) in facts.seeded.keys() {
+        partitions.entry(*partition).or_default().unseen.insert(*offset);
+    }
+    let mut ends: BTreeMap<(Topic, i32), i64> = BTreeMap::new();
+    let mut judged = 0;
+    for (at, sample) in &facts.samples {
+        for end in &sample.ends {
+            let visible = if facts.is_exactly_once() { end.written } else { end.stable };
+            let known = ends.entry((end.topic, end.partition)).or_default();
+            *known = visible.max(*known);
+        }
+        for (number, next, text) in &sample.committed {
+            let partition = partitions.entry(*number).or_default();
+            let Some(beyond) = metadata::settled(*next, text) else {
+                let words = format!("partition {number} is committed at {next} with the metadata \"{text}\"");
+                judgement.wrong(Kind::MetadataUnreadable, *at, words);
+                continue;
+            };
+            partition.check_order(*number, *at, *next, &beyond, judgement);
+            for (kind, range) in std::iter::once((Kind::CommitAhead, i64::MIN..*next))
+                .chain(beyond.into_iter().map(|range| (Kind::MetadataAhead, range)))
+            {
+                let settled: Vec<i64> = partition.unseen.range(range).copied().collect();
+                for offset in settled {
+                    if let Some(problem) = ahead(facts, sample, &ends, (*number, offset)) {
+                        // Told once.
+                        partition.unseen.remove(&offset);
+                        let words =
+                            format!("the record at {number}/{offset} is committed (offset {next}), but {problem}");
+                        judgement.wrong(kind, *at, words);
+                    } else {
+                        judged += 1;
+                        partition.unseen.remove(&offset);
+                    }
+                }
+            }
+        }
+    }
+    judgement.figure("samples", facts.samples.len());
+    judgement.figure("records judged at their commit", judged);
+}
+
+#[derive(Default)]
+struct Partition {
+    /// Records that no sample has had settled so far.
+    unseen: BTreeSet<i64>,
+    committed: i64,
+    /// Told to be settled beyond the committed offset.
+    settled: BTreeSet<i64>,
+}
+
+impl Partition {
+    fn check_order(
+        &mut self,
+        number: i32,
+        at: At,
+        next: i64,
+        beyond: &[std::ops::Range<i64>],
+        judgement: &mut Judgement,
+    ) {
+        if next < self.committed {
+            let words = format!("partition {number} went back from {} to {next}", self.committed);
+            judgement.wrong(Kind::OffsetBack, at, words);
+        }
+        let now: BTreeSet<i64> = beyond.iter().cloned().flatten().collect();
+        let forgotten: Vec<_> = self.settled.range(next..).filter(|offset| !now.contains(offset)).collect();
+        if let (Some(first), true) = (forgotten.first(), next >= self.committed) {
+            let words = format!(
+                "partition {number}, committed at {next}, no longer has {first} settled ({} offsets in all)",
+                forgotten.len()
+            );
+            judgement.wrong(Kind::Forgotten, at, words);
+        }
+        (self.committed, self.settled) = (next, now);
+    }
+}
+
+/// What of a settled record could not be read when the sample was taken. What has no known end is not judged.
+fn ahead(facts: &Facts<'_>, sample: &Sample, ends: &BTreeMap<(Topic, i32), i64>, place: (i32, i64)) -> Option<String> {
+    let is_known = |topic, partition| sample.ends.iter().any(|end| (end.topic, end.partition) == (topic, partition));
+    Facts::parts(facts.seeded[&place]).find_map(|part| {
+        let copies = facts.copies_of(place, part);
+        let visible = copies.iter().any(|copy| {
+            let (topic, partition, offset) = copy.position;
+            !is_known(topic, partition) || ends.get(&(topic, partition)).is_some_and(|end| offset < *end)
+        });
+        if visible {
+            return None;
+        }
+        Some(copies.first().map_or_else(
+            || format!("its {part:?} is nowhere"),
+            |copy| format!("{} was not there to be read yet", tell(copy.position)),
+        ))
+    })
+}

@@ -1,0 +1,176 @@
+//! What became of every record: each alert one output, each unusable record one dead letter, and nothing else.
+//!
+//! Exactly-once allows no repeat. At-least-once allows a repeat of what may have been open when something was cut short:
+//!
+//! - there is a fault (a kill, a broker that went away, a stop, cut or hold of at least half a session timeout) that began
+//!   before the repeat was read, and
+//! - no sample answered before that fault began had the record settled; and
+//! - all together there are not more repeats than open records at all faults: `max_open` for one of an instance, and as many
+//!   for every instance for one of a broker.
+//!
+//! A clean stop (SIGTERM) and a reload explain none.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use super::{
+    super::history::{At, Place, Seeded},
+    Judgement, Kind,
+    facts::{Copy, Facts, Fault, Part, tell},
+    metadata,
+};
+
+pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
+    let settled_at = (!facts.is_exactly_once()).then(|| settled_at(facts));
+    let mut repeats = Vec::new();
+    for (place, seeded) in &facts.seeded {
+        for part in Facts::parts(seeded) {
+            let copies = facts.copies_of(*place, part);
+            let there = copies.iter().filter(|copy| copy.after.is_some()).count();
+            if there == 0 {
+                let words = format!("{} is not there", tell_part(*place, part, seeded));
+                judgement.wrong(Kind::Lost, facts.end, words);
+            }
+            repeats.extend(copies.iter().filter(|copy| copy.after.is_some()).skip(1).map(|copy| (*place, part, copy)));
+        }
+    }
+    judgement.figure("records seeded", facts.seeded.len());
+    judgement.figure("repeats", repeats.len());
+    for (place, part, copy) in &repeats {
+        let explained =
+            settled_at.as_ref().is_some_and(|settled| explains(facts, settled.get(place).copied(), copy.at));
+        if !explained {
+            let words = format!("{} is {} again", tell(copy.position), tell_part(*place, *part, facts.seeded[place]));
+            judgement.wrong(Kind::Repeated, copy.at, words);
+        }
+    }
+    if settled_at.is_some() {
+        let most: usize = interruptions(facts).map(|fault| open_at(facts, fault)).sum();
+        judgement.figure("repeats at most", most);
+        if repeats.len() > most {
+            let words = format!("{} repeats, where at most {most} records were open at faults", repeats.len());
+            judgement.wrong(Kind::Repeated, facts.end, words);
+        }
+    }
+    for (place, parts) in &facts.copies {
+        let seeded = facts.seeded[place];
+        for (part, copies) in parts {
+            copies.iter().for_each(|copy| check_copy(facts, *place, *part, seeded, copy, judgement));
+        }
+    }
+}
+
+fn interruptions<'f>(facts: &'f Facts<'_>) -> impl Iterator<Item = &'f Fault<'f>> {
+    facts.faults.iter().filter(|fault| fault.interrupts(facts.terms.session_ms / 2))
+}
+
+fn open_at(facts: &Facts<'_>, fault: &Fault<'_>) -> usize {
+    facts.terms.max_open * if fault.is_of_a_broker() { facts.terms.instances } else { 1 }
+}
+
+/// Whether some fault may have had the record open, so that it was done again by `copied`.
+fn explains(facts: &Facts<'_>, settled: Option<At>, copied: At) -> bool {
+    interruptions(facts).any(|fault| fault.begin < copied && settled.is_none_or(|settled| fault.begin <= settled))
+}
+
+/// When a sample first had a record settled, for those that one had.
+fn settled_at(facts: &Facts<'_>) -> BTreeMap<Place, At> {
+    let mut open: BTreeMap<i32, BTreeSet<i64>> = BTreeMap::new();
+    for (partition, offset) in facts.seeded.keys() {
+        open.entry(*partition).or_default().insert(*offset);
+    }
+    let mut settled = BTreeMap::new();
+    for (at, sample) in &facts.samples {
+        for (partition, next, text) in &sample.committed {
+            let Some(open) = open.get_mut(partition) else { continue };
+            let beyond = metadata::settled(*next, text).unwrap_or_default();
+            for range in std::iter::once(i64::MIN..*next).chain(beyond) {
+                let found: Vec<i64> = open.range(range).copied().collect();
+                for offset in found {
+                    open.remove(&offset);
+                    settled.insert((*partition, offset), *at);
+                }
+            }
+        }
+    }
+    settled
+}
+
+fn check_copy(
+    facts: &Facts<'_>,
+    place: Place,
+    part: Part,
+    seeded: &Seeded,
+    copy: &Copy<'_>,
+    judgement: &mut Judgement,
+) {
+    if !Facts::parts(seeded).any(|expected| expected == part) {
+        let words =
+            format!("{} stands for {}, which was not to be", tell(copy.position), tell_part(place, part, seeded));
+        judgement.wrong(Kind::Phantom, copy.at, words);
+        return;
+    }
+    match (copy.during, copy.after) {
+        (Some(_), None) => {
+            let words = format!("{} was read while the run went on, and is not there", tell(copy.position));
+            judgement.wrong(Kind::AbortedRead, copy.at, words);
+        }
+        (Some(during), Some(after)) if (&during.source, &during.ips) != (&after.source, &after.ips) => {
+            let words = format!("{} was another record while the run went on", tell(copy.position));
+            judgement.wrong(Kind::AbortedRead, copy.at, words);
+        }
+        _ => {}
+    }
+    if let Some(problem) = answer_problem(facts, part, seeded, copy) {
+        let words = format!("{}, for {}: {problem}", tell(copy.position), tell_part(place, part, seeded));
+        judgement.wrong(Kind::WrongAnswer, copy.at, words);
+    }
+}
+
+/// What is wrong with what a record says, if anything is.
+fn answer_problem(facts: &Facts<'_>, part: Part, seeded: &Seeded, copy: &Copy<'_>) -> Option<String> {
+    let read = copy.read();
+    let Part::Output(index) = part else {
+        let expected = seeded.rejection.as_deref().unwrap_or_default();
+        return (read.status != expected).then(|| format!("its reason is {}, not {expected}", read.status));
+    };
+    let alert = &seeded.alerts[index];
+    if read.alert.as_deref() != Some(&alert.id) {
+        return Some(format!("it is about {:?}, not {}", read.alert, alert.id));
+    }
+    let (status, ips) = match facts.answers.get(&*alert.id) {
+        _ if alert.expired => ("expired", &[][..]),
+        Some(answer) => (&*answer.status, &answer.ips[..]),
+        None => return Some("the service never said anything about it".to_owned()),
+    };
+    if read.status != status {
+        return Some(format!("its status is {}, not {status}", read.status));
+    }
+    let found: Option<Vec<IpAddr>> = read.ips.iter().map(|ip| ip.parse().ok()).collect();
+    let expected = distinct(ips);
+    (found.as_ref() != Some(&expected)).then(|| format!("its addresses are {:?}, not {expected:?}", read.ips))
+}
+
+/// The addresses of an answer, each once, in its order.
+fn distinct(texts: &[String]) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    for address in texts.iter().filter_map(|text| text.trim().parse().ok()) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
+fn tell_part((partition, offset): Place, part: Part, seeded: &Seeded) -> String {
+    let shape = &seeded.shape;
+    match part {
+        Part::Output(index) => match seeded.alerts.get(index) {
+            Some(alert) => format!("the answer about {} of the record at {partition}/{offset} ({shape})", alert.id),
+            None => format!("alert {index} of the record at {partition}/{offset} ({shape})"),
+        },
+        Part::DeadLetter => format!("the dead letter of the record at {partition}/{offset} ({shape})"),
+    }
+}
