@@ -14,3 +14,18 @@
 
 mod checker;
 mod history;
+
+mod campaign;
+mod cluster;
+mod fleet;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "shared with the suite on one broker, which uses all of it"
+)]
+#[path = "../kafka/harness/mod.rs"]
+mod harness;
+mod proxy;
+mod schedule;
+mod witness;

@@ -102,7 +102,8 @@ fn shared_port() -> u16 {
     env::var("ALERT_IPS_KAFKA_PORT").map_or(DEFAULT_PORT, |port| port.parse().expect("ALERT_IPS_KAFKA_PORT is a port"))
 }
 
-fn is_asked_for() -> bool {
+/// Whether the suite is asked for; else that is said on stderr.
+pub fn is_asked_for() -> bool {
     let asked =
         env::var_os("ALERT_IPS_BIN").is_some() || env::var("ALERT_IPS_KAFKA_REQUIRED").is_ok_and(|value| value == "1");
     if !asked {

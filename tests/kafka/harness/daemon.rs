@@ -182,6 +182,15 @@ impl Daemon {
         assert!(status.is_none(), "the program ended by itself: {}", status.unwrap());
     }
 
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, once it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     pub fn terminate(&self) {
         kill_process(self.pid(), Signal::TERM).unwrap();
     }

@@ -14,7 +14,7 @@ use std::{
 };
 
 pub use self::{
-    broker::Broker,
+    broker::{Broker, is_asked_for},
     checker::{Checker, Published},
     daemon::{CLIENT, Config, Daemon, program},
     journal::JournalMessage,

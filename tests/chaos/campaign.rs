@@ -1,0 +1,419 @@
+//! One run: the world is made, disturbed by a schedule, healed, drained, read to its end, and judged.
+//!
+//! These variables change it; the defaults are the short form, for CI:
+//!
+//! | variable | default | |
+//! |---|---|---|
+//! | `ALERT_IPS_SEED` | 1 | the schedule and the messages |
+//! | `ALERT_IPS_CHAOS_PROTOCOL` | `cooperative` | `eager`, `cooperative` or `consumer` (KIP-848) |
+//! | `ALERT_IPS_CHAOS_DELIVERY` | `at-least-once` | or `exactly-once` |
+//! | `ALERT_IPS_CHAOS_RECORDS` | 12,000 | messages in the input |
+//! | `ALERT_IPS_CHAOS_EACH` | 2 | so often each kind of fault comes at least |
+//! | `ALERT_IPS_CHAOS_MORE` | 14 | faults beside these |
+//! | `ALERT_IPS_CHAOS_PAUSE_MS` | 6,000 | the mean pause between two faults |
+//! | `ALERT_IPS_CHAOS_STOP_S` | 30 | the longest stop |
+//! | `ALERT_IPS_CHAOS_FOLDER` | below `target` | where the history and the logs are kept |
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    env, fs,
+    mem::ManuallyDrop,
+    net::SocketAddr,
+    path::PathBuf,
+    str::FromStr,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use alert_ips::{
+    domain::alert::AlertId,
+    sim::{
+        Answer as Planned, Latency, Mix, Plan,
+        world::{Message, Shares, World},
+    },
+};
+use jiff::{Timestamp, ToSpan as _};
+use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    message::{Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
+
+use super::{
+    checker::{self, Judgement},
+    cluster,
+    fleet::Fleet,
+    harness::{Config, LONG, Service, Topics, eventually, is_asked_for},
+    history::{self, Alert, Answer, Call, Delivery, Fact, Limit, Recorder, Seeded, Terms, nanos},
+    proxy::Proxy,
+    schedule::{self, Extent},
+    witness::{self, INPUTS, OUTPUTS, Processes, SEED_HEADER, Watched},
+};
+
+/// The documented limits, a hundred times as fast.
+const LIMITS: [(&str, Limit); 2] =
+    [("100 per 600ms", Limit { calls: 100, per_ms: 600 }), ("1500 per 36s", Limit { calls: 1_500, per_ms: 36_000 })];
+
+const INSTANCES: [&str; 3] = ["one", "two", "three"];
+
+/// Answers of the kinds that are asked for again, beside those that are not.
+const MIX: Mix = Mix { found: 840, empty: 90, late: 40, failing: 30, ..Mix::NOTHING };
+
+/// Of the messages, in percent: an alert that was there before, exactly as it was.
+const REPEATS: usize = 20;
+
+/// So near to the original a repeat comes.
+const NEAR: usize = 1_000;
+
+const SESSION: Duration = Duration::from_secs(10);
+const MAX_OPEN: usize = 600;
+
+/// What a run can be told.
+struct Asked {
+    seed: u64,
+    protocol: String,
+    delivery: Delivery,
+    records: usize,
+    extent: Extent,
+}
+
+impl Asked {
+    fn by_environment() -> Self {
+        let delivery = number_or("ALERT_IPS_CHAOS_DELIVERY", "at-least-once".to_owned());
+        Self {
+            seed: number_or("ALERT_IPS_SEED", 1),
+            protocol: number_or("ALERT_IPS_CHAOS_PROTOCOL", "cooperative".to_owned()),
+            delivery: serde_json::from_value(delivery.into()).expect("ALERT_IPS_CHAOS_DELIVERY"),
+            records: number_or("ALERT_IPS_CHAOS_RECORDS", 12_000),
+            extent: Extent {
+                each: number_or("ALERT_IPS_CHAOS_EACH", 2),
+                more: number_or("ALERT_IPS_CHAOS_MORE", 14),
+                pause: Duration::from_millis(number_or("ALERT_IPS_CHAOS_PAUSE_MS", 6_000)),
+                longest_stop: Duration::from_secs(number_or("ALERT_IPS_CHAOS_STOP_S", 30)),
+            },
+        }
+    }
+
+    /// For how long a run may go on: twice what its calls and its faults take.
+    fn limit(&self) -> Duration {
+        let faults = u32::try_from(self.extent.each * 8 + self.extent.more).unwrap();
+        let calls = Duration::from_millis(self.records as u64 * 36_000 / 1_500);
+        2 * (calls + faults * self.extent.pause) + Duration::from_mins(3)
+    }
+
+    fn terms(&self, input: &str) -> Terms {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap();
+        Terms {
+            seed: self.seed,
+            protocol: self.protocol.clone(),
+            delivery: self.delivery,
+            input: input.to_owned(),
+            limits: LIMITS.map(|(_, limit)| limit).to_vec(),
+            max_in_flight: 8,
+            reasks: 3,
+            max_open: MAX_OPEN,
+            instances: INSTANCES.len(),
+            claim_ms: 10_000,
+            session_ms: millis(SESSION),
+            recovery_ms: 60_000,
+            stop_ms: 30_000,
+            memory_kib: 128 * 1024,
+            descriptors: 64 + 8,
+            threads: 64,
+        }
+    }
+}
+
+/// What a variable says, or this.
+fn number_or<T: FromStr>(variable: &str, otherwise: T) -> T {
+    let Ok(text) = env::var(variable) else { return otherwise };
+    text.parse().ok().unwrap_or_else(|| panic!("{variable} can't be \"{text}\""))
+}
+
+#[test]
+fn a_fleet_that_everything_is_done_to_keeps_its_promises() {
+    if !is_asked_for() {
+        return;
+    }
+    let asked = Asked::by_environment();
+    let folder = folder().join(format!("{}-{}-{}", asked.protocol, delivery_name(asked.delivery), asked.seed));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    let history = folder.join("history.jsonl");
+    eprintln!("ALERT_IPS_SEED={}: {} records, {:?}; {}", asked.seed, asked.records, asked.extent, history.display());
+    let recorder = Recorder::create(&history);
+    run(&asked, &recorder, folder);
+    report(&checker::judge(&recorder.lines()));
+}
+
+/// Judges a run of before again, with the judge as it is now.
+#[test]
+fn a_history_of_before_is_judged_again() {
+    let Some(path) = env::var_os("ALERT_IPS_CHAOS_HISTORY") else { return };
+    report(&checker::judge(&history::read(&PathBuf::from(path))));
+}
+
+/// Prints the figures, and fails with what is wrong.
+fn report(judgement: &Judgement) {
+    for (name, value) in &judgement.figures {
+        eprintln!("{value:>10}  {name}");
+    }
+    let mut counts = std::collections::BTreeMap::<_, usize>::new();
+    for violation in &judgement.violations {
+        let count = counts.entry(violation.kind).or_default();
+        *count += 1;
+        if *count <= 10 {
+            eprintln!("{violation}");
+        }
+    }
+    assert!(counts.is_empty(), "{counts:?}");
+}
+
+fn run(asked: &Asked, recorder: &Recorder, folder: PathBuf) {
+    let begun = Instant::now();
+    let mut proxies: Vec<Proxy> = INSTANCES.iter().map(|_| Proxy::bind(cluster::BROKERS)).collect();
+    let addresses: Vec<_> = proxies.iter().map(Proxy::addresses).collect();
+    let brokers = cluster::start(&folder, &addresses);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    for (index, proxy) in proxies.iter_mut().enumerate() {
+        let behind: Vec<_> = brokers.iter().map(|broker| broker.behind[index]).collect();
+        proxy.run(&runtime, &behind);
+    }
+    let bootstrap = list(&brokers.iter().map(|broker| broker.address).collect::<Vec<_>>());
+    // Their drop would delete the topics of brokers that are gone.
+    let topics = ManuallyDrop::new(Topics::named(&bootstrap, "chaos"));
+    create_topics(&topics);
+    let service = Service::start(&LIMITS.map(|(text, _)| text), |settings| {
+        settings.plan = Plan::new(asked.seed, MIX);
+        settings.latency = Latency::HeavyTail { typical: Duration::from_millis(20) };
+    });
+    recorder.add(Fact::Terms(asked.terms(&topics.input)));
+    let watched = watched(&topics, asked.delivery);
+    let messages = messages(asked.seed, asked.records);
+    let configs = INSTANCES.iter().zip(proxies).zip(&addresses);
+    let configs = configs.map(|((name, proxy), addresses)| {
+        ((*name).to_owned(), config(asked, &topics, &service, name, addresses), proxy)
+    });
+    let configs = configs.collect();
+    eprintln!("{} s: the world is made", begun.elapsed().as_secs());
+
+    let (stop, processes) = (AtomicBool::new(false), Processes::default());
+    thread::scope(|scope| {
+        let _stop = StopAtTheEnd(&stop);
+        scope.spawn(|| watched.tail(recorder, &stop));
+        scope.spawn(|| watched.sample(recorder, &stop));
+        scope.spawn(|| witness::look_at(&processes, recorder, &stop));
+        let seeder = scope.spawn(|| seed(&bootstrap, &topics.input, &messages, asked));
+        let mut fleet = Fleet::start(configs, brokers, recorder.clone(), processes.clone(), folder);
+        disturb(&mut fleet, asked, begun);
+        eventually("the fleet is whole", LONG, || {
+            fleet.heal();
+            fleet.tick();
+            fleet.is_whole().then_some(())
+        });
+        eprintln!("{} s: healed", begun.elapsed().as_secs());
+        seeder.join().unwrap();
+        drain(&mut fleet, &watched, begun, asked.limit());
+        fleet.terminate();
+        eventually("all have stopped", LONG, || {
+            fleet.tick();
+            fleet.has_stopped().then_some(())
+        });
+        eprintln!("{} s: stopped", begun.elapsed().as_secs());
+        watched.read_all(recorder, LONG);
+        write_down(recorder, &watched, &messages, &service);
+    });
+}
+
+/// Also where something fails, else the witnesses would go on for ever.
+struct StopAtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Goes through the schedule. What is not possible yet is waited for, so that the order stays.
+fn disturb(fleet: &mut Fleet, asked: &Asked, begun: Instant) {
+    let mut schedule: VecDeque<_> = schedule::draw(asked.seed, asked.extent).into();
+    let mut due = Instant::now() + Duration::from_secs(15);
+    while let Some(next) = schedule.front() {
+        assert!(begun.elapsed() < asked.limit(), "the schedule is not done in time");
+        fleet.tick();
+        if Instant::now() >= due && fleet.disturb(next) {
+            eprintln!("{} s: {:?} {} for {:?}", begun.elapsed().as_secs(), next.kind, next.target, next.lasts);
+            schedule.pop_front();
+            due = Instant::now() + schedule.front().map_or(Duration::ZERO, |next| next.pause);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until everything is committed. What is not by then, the judge finds missing.
+fn drain(fleet: &mut Fleet, watched: &Watched, begun: Instant, limit: Duration) {
+    let asker = watched.asker();
+    let mut open = None;
+    while begun.elapsed() < limit {
+        fleet.tick();
+        open = watched.uncommitted(&asker).or(open);
+        if open == Some(0) {
+            eprintln!("{} s: everything is committed", begun.elapsed().as_secs());
+            return;
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    eprintln!("{} s: {open:?} records are not committed", begun.elapsed().as_secs());
+    fleet.keep_logs();
+}
+
+/// What is known only at the end: the service's calls and answers, and the places of the messages.
+fn write_down(recorder: &Recorder, watched: &Watched, messages: &[Message], service: &Service) {
+    for call in service.sim.calls() {
+        let instance = call.instance.map(Into::into);
+        let fact = Fact::Call(Call { path: call.path.into(), instance, status: call.status });
+        recorder.add_at(nanos(call.at.since_origin()), fact);
+    }
+    let mut ids = BTreeSet::new();
+    for (place, number) in watched.read_input(LONG) {
+        let Message { shape, expected, .. } = &messages[number];
+        let alerts =
+            expected.alerts.iter().map(|alert| Alert { id: alert.id.clone(), expired: alert.expired }).collect();
+        let rejection = expected.rejection.map(|reason| reason.as_str().to_owned());
+        ids.extend(expected.alerts.iter().filter(|alert| !alert.expired).map(|alert| alert.id.clone()));
+        recorder.add(Fact::Seeded(Seeded { place, shape: (*shape).to_owned(), alerts, rejection }));
+    }
+    for alert in ids {
+        recorder.add(Fact::Answer(planned(service, alert)));
+    }
+}
+
+fn planned(service: &Service, alert: String) -> Answer {
+    debug_assert!(AlertId::parse(&alert).is_ok());
+    service.sim.with(|service| {
+        let last = service.plan().last(&alert);
+        let earlier = (0..).take_while(|earlier| service.plan().answer(&alert, *earlier) != last).count();
+        let (status, ips) = match last {
+            Planned::Found(ips) => ("found", ips),
+            Planned::Empty => ("empty", Vec::new()),
+            other => panic!("this campaign plans no {other:?}"),
+        };
+        Answer { alert, status: status.to_owned(), ips, earlier }
+    })
+}
+
+fn config(asked: &Asked, topics: &Topics, service: &Service, name: &str, brokers: &[SocketAddr]) -> Config {
+    let limits = LIMITS.map(|(text, _)| text);
+    let config = Config::new(topics, &service.origin)
+        .set("kafka.bootstrap_servers", list(brokers))
+        .instance(name)
+        .limits(&limits)
+        .account_line("max_in_flight = 8")
+        .set("output.delivery", delivery_name(asked.delivery))
+        .set("input.max_open_records", MAX_OPEN)
+        .set("reuse.reuse_for", "2h")
+        .set("http.total_timeout", "10s")
+        .property("reconnect.backoff.max.ms", 1_000)
+        .property("topic.metadata.refresh.interval.ms", 2_000);
+    let classic = |config: Config| config.property("session.timeout.ms", SESSION.as_millis());
+    match &*asked.protocol {
+        "cooperative" => classic(config),
+        "eager" => classic(config).property("partition.assignment.strategy", "range"),
+        // The session is the brokers'.
+        "consumer" => config.property("group.protocol", "consumer"),
+        other => panic!("ALERT_IPS_CHAOS_PROTOCOL can't be \"{other}\""),
+    }
+}
+
+/// New alerts in all shapes, some unusable, and some that come again exactly as they were.
+fn messages(seed: u64, count: usize) -> Vec<Message> {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let repeats = count * REPEATS / 100;
+    let world = World::new(seed, Timestamp::now() - 10.minutes());
+    let mut messages: Vec<_> = world.shares(Shares { odd: 30, repeat: 0, storm: 0 }).take(count - repeats).collect();
+    for _ in 0..repeats {
+        let original = rng.random_range(0..messages.len());
+        let repeat = messages[original].clone();
+        let place = rng.random_range(original..messages.len().min(original + NEAR)) + 1;
+        messages.insert(place, repeat);
+    }
+    messages
+}
+
+/// Writes the messages: a third at once, the rest while the fleet is disturbed.
+fn seed(bootstrap: &str, input: &str, messages: &[Message], asked: &Asked) {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("enable.idempotence", "true").set("message.timeout.ms", "300000");
+    let producer: BaseProducer = config.set("linger.ms", "5").create().unwrap();
+    let faults = u32::try_from(asked.extent.each * 8 + asked.extent.more).unwrap();
+    let pause = faults * asked.extent.pause / 2 / u32::try_from(messages.len()).unwrap();
+    for (number, message) in messages.iter().enumerate() {
+        let text = number.to_string();
+        let headers = OwnedHeaders::new().insert(Header { key: SEED_HEADER, value: Some(&text) });
+        let mut record = BaseRecord::<[u8], [u8]>::to(input).headers(headers);
+        record.partition = Some(i32::try_from(number).unwrap() % INPUTS);
+        record.key = message.key.as_deref();
+        record.payload = message.payload.as_deref();
+        producer.send(record).map_err(|(error, _)| error).expect("a record is taken");
+        producer.poll(Duration::ZERO);
+        if number > messages.len() / 3 {
+            thread::sleep(pause);
+        }
+    }
+    producer.flush(Duration::from_mins(5)).expect("everything is seeded");
+}
+
+fn create_topics(topics: &Topics) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &topics.bootstrap).create().unwrap();
+    let stamped = ("message.timestamp.type", "LogAppendTime");
+    let new =
+        |name, partitions| NewTopic::new(name, partitions, TopicReplication::Fixed(3)).set("min.insync.replicas", "2");
+    let all = [
+        new(&topics.input, INPUTS),
+        new(&topics.output, OUTPUTS).set(stamped.0, stamped.1),
+        new(&topics.dead_letters, 1),
+        new(&topics.journal, 3).set(stamped.0, stamped.1),
+    ];
+    let options = AdminOptions::new().operation_timeout(Some(LONG));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for topic in all {
+        // Until all three brokers are there, a topic has not enough replicas.
+        eventually(&format!("{} is created", topic.name), LONG, || {
+            runtime.block_on(admin.create_topics([&topic], &options)).ok()?[0].is_ok().then_some(())
+        });
+    }
+}
+
+fn watched(topics: &Topics, delivery: Delivery) -> Watched {
+    let Topics { bootstrap, input, output, dead_letters, group, .. } = topics;
+    Watched {
+        bootstrap: bootstrap.clone(),
+        group: group.clone(),
+        input: input.clone(),
+        output: output.clone(),
+        dead_letters: dead_letters.clone(),
+        delivery,
+    }
+}
+
+fn delivery_name(delivery: Delivery) -> &'static str {
+    match delivery {
+        Delivery::AtLeastOnce => "at-least-once",
+        Delivery::ExactlyOnce => "exactly-once",
+    }
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Where runs are kept.
+fn folder() -> PathBuf {
+    env::var_os("ALERT_IPS_CHAOS_FOLDER")
+        .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("chaos"), PathBuf::from)
+}
