@@ -110,16 +110,17 @@ fn properties(id: usize, ports: &Ports, known: &[SocketAddr], voters: &[String],
     let listener = |(index, address): (usize, &SocketAddr)| format!(",INSTANCE{index}://{address}");
     let behind: String = ports.behind.iter().enumerate().map(listener).collect();
     let advertised: String = known.iter().enumerate().map(listener).collect();
-    let plaintext: String = (0..known.len()).map(|index| format!(",INSTANCE{index}:PLAINTEXT")).collect();
+    let plaintext: Vec<_> = (0..known.len()).map(|index| format!("INSTANCE{index}:PLAINTEXT")).collect();
     let Ports { cluster, controller, .. } = ports;
     format!(
         "{SETTINGS}node.id={id}\n\
          controller.quorum.voters={}\n\
          listeners=CLUSTER://{cluster},CONTROLLER://{controller}{behind}\n\
          advertised.listeners=CLUSTER://{cluster}{advertised}\n\
-         listener.security.protocol.map=CLUSTER:PLAINTEXT,CONTROLLER:PLAINTEXT{plaintext}\n\
+         listener.security.protocol.map=CLUSTER:PLAINTEXT,CONTROLLER:PLAINTEXT,{}\n\
          log.dirs={}\n",
         voters.join(","),
+        plaintext.join(","),
         folder.join("data").display()
     )
 }

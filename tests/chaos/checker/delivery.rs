@@ -57,7 +57,9 @@ pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
     for (place, parts) in &facts.copies {
         let seeded = facts.seeded[place];
         for (part, copies) in parts {
-            copies.iter().for_each(|copy| check_copy(facts, *place, *part, seeded, copy, judgement));
+            for copy in copies {
+                check_copy(facts, *place, *part, seeded, copy, judgement);
+            }
         }
     }
 }

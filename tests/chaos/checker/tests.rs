@@ -226,14 +226,6 @@ fn is_repeated_though_the_metadata_had_it_before_the_kill(lines: &mut Vec<Line>)
     repeat(lines, 9_600, "0/1/0");
 }
 
-fn is_repeated_more_than_was_open(lines: &mut Vec<Line>) {
-    change_terms(lines, |terms| terms.max_open = 0);
-}
-
-fn is_repeated_where_nothing_may_be(lines: &mut Vec<Line>) {
-    change_terms(lines, |terms| terms.delivery = Delivery::ExactlyOnce);
-}
-
 fn is_repeated_after_a_clean_stop(lines: &mut [Line]) {
     change_faults(lines, FaultKind::Term);
 }
@@ -266,8 +258,10 @@ fn a_clean_history_is_clean() {
 #[case::repeated_without_a_fault(Kind::Repeated, is_repeated_without_a_fault)]
 #[case::repeated_though_committed(Kind::Repeated, is_repeated_though_committed_before_the_kill)]
 #[case::repeated_though_in_the_metadata(Kind::Repeated, is_repeated_though_the_metadata_had_it_before_the_kill)]
-#[case::repeated_more_than_was_open(Kind::Repeated, is_repeated_more_than_was_open)]
-#[case::repeated_where_nothing_may_be(Kind::Repeated, is_repeated_where_nothing_may_be)]
+#[case::repeated_more_than_was_open(Kind::Repeated, |lines: &mut Vec<Line>| change_terms(lines, |terms| terms.max_open = 0))]
+#[case::repeated_where_nothing_may_be(Kind::Repeated, |lines: &mut Vec<Line>| {
+    change_terms(lines, |terms| terms.delivery = Delivery::ExactlyOnce);
+})]
 #[case::of_a_record_that_never_was(Kind::Phantom, |lines: &mut Vec<Line>| {
     repeat(lines, 9_600, "1/0/0");
     lines.iter_mut().take(2).for_each(|line| change_read(line, |read| read.source = "in/1/77/0".into()));
