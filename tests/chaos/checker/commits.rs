@@ -50,6 +50,8 @@ pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
         }
     }
     judgement.figure("samples", facts.samples.len());
+    let gaps = facts.samples.windows(2).map(|pair| pair[1].0 - pair[0].0);
+    judgement.figures.insert("longest time between two samples, ms", gaps.max().unwrap_or_default() / 1_000_000);
     judgement.figure("records judged at their commit", judged);
 }
 

@@ -38,6 +38,9 @@ pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
     }
     judgement.figure("records seeded", facts.seeded.len());
     judgement.figure("repeats", repeats.len());
+    let copies = || facts.copies.values().flat_map(BTreeMap::values).flatten();
+    judgement.figure("outputs and dead letters", copies().count());
+    judgement.figure("of these not read during the run", copies().filter(|copy| copy.during.is_none()).count());
     for (place, part, copy) in &repeats {
         let explained =
             settled_at.as_ref().is_some_and(|settled| explains(facts, settled.get(place).copied(), copy.at));

@@ -1,8 +1,9 @@
 //! I8: when a fault is over, something goes on within a minute.
 
-use super::{Judgement, Kind, facts::Facts};
+use super::{super::history::FaultKind, Judgement, Kind, facts::Facts};
 
 pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
+    count(facts, judgement);
     let recovery = facts.terms.recovery_ms * 1_000_000;
     let mut news: Vec<u64> =
         facts.copies.values().flat_map(|parts| parts.values()).flatten().map(|copy| copy.at).collect();
@@ -31,4 +32,20 @@ pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
         }
     }
     judgement.figures.insert("longest wait for progress after a fault, ms", slowest / 1_000_000);
+}
+
+/// How often each fault was done.
+fn count(facts: &Facts<'_>, judgement: &mut Judgement) {
+    for (kind, name) in [
+        (FaultKind::Kill, "kill -9"),
+        (FaultKind::Term, "SIGTERM"),
+        (FaultKind::Stop, "SIGSTOP"),
+        (FaultKind::BrokerKill, "kill -9 of a broker"),
+        (FaultKind::BrokerTerm, "SIGTERM to a broker"),
+        (FaultKind::Cut, "connections cut"),
+        (FaultKind::Hold, "connections held"),
+        (FaultKind::Reload, "SIGHUP"),
+    ] {
+        judgement.figure(name, facts.faults.iter().filter(|fault| fault.kind == kind).count());
+    }
 }
