@@ -59,6 +59,7 @@ pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
     }
     for (place, parts) in &facts.copies {
         let seeded = facts.seeded[place];
+        check_indices(facts, parts, judgement);
         for (part, copies) in parts {
             for copy in copies {
                 check_copy(facts, *place, *part, seeded, copy, judgement);
@@ -134,6 +135,25 @@ fn check_copy(
     }
 }
 
+/// A reader may drop repeats by what names their source: so that is the same for all copies, and another for each alert of a
+/// message, in their order.
+fn check_indices(facts: &Facts<'_>, parts: &BTreeMap<Part, Vec<Copy<'_>>>, judgement: &mut Judgement) {
+    let mut last = None;
+    for copies in parts.values() {
+        let index = |copy: &Copy<'_>| facts.numbers(&copy.read().source).and_then(|(.., index)| index);
+        let first = index(&copies[0]);
+        if let Some(other) = copies.iter().find(|copy| index(copy) != first) {
+            let words = format!("{} names another source than {}", tell(other.position), tell(copies[0].position));
+            judgement.wrong(Kind::WrongAnswer, other.at, words);
+        }
+        if first.is_some() && first <= last {
+            let words = format!("{} names the source of another alert", tell(copies[0].position));
+            judgement.wrong(Kind::WrongAnswer, copies[0].at, words);
+        }
+        last = first.max(last);
+    }
+}
+
 /// What is wrong with what a record says, if anything is.
 fn answer_problem(facts: &Facts<'_>, part: Part, seeded: &Seeded, copy: &Copy<'_>) -> Option<String> {
     let read = copy.read();
@@ -142,9 +162,6 @@ fn answer_problem(facts: &Facts<'_>, part: Part, seeded: &Seeded, copy: &Copy<'_
         return (read.status != expected).then(|| format!("its reason is {}, not {expected}", read.status));
     };
     let alert = &seeded.alerts[index];
-    if read.alert.as_deref() != Some(&alert.id) {
-        return Some(format!("it is about {:?}, not {}", read.alert, alert.id));
-    }
     let (status, ips) = match facts.answers.get(&*alert.id) {
         _ if alert.expired => ("expired", &[][..]),
         Some(answer) => (&*answer.status, &answer.ips[..]),

@@ -148,12 +148,16 @@ impl<'a> Facts<'a> {
     fn sort_by_source(&mut self, reads: BTreeMap<Position, Copy<'a>>, judgement: &mut Judgement) {
         for copy in reads.into_values() {
             let source = &copy.read().source;
-            match self.source(copy.position.0, source) {
+            match self.source(copy.position.0, copy.read()) {
                 Some((place, part)) => self.copies.entry(place).or_default().entry(part).or_default().push(copy),
                 None => judgement.wrong(
                     Kind::Phantom,
                     copy.at,
-                    format!("{} names \"{source}\" as its source, which was never seeded", tell(copy.position)),
+                    format!(
+                        "{} is about {:?} of \"{source}\", where no such was seeded",
+                        tell(copy.position),
+                        copy.read().alert
+                    ),
                 ),
             }
         }
@@ -163,18 +167,28 @@ impl<'a> Facts<'a> {
     }
 
     /// The record that a source names, and which part of what must become of it.
-    fn source(&self, topic: Topic, source: &str) -> Option<(Place, Part)> {
-        let rest = source.strip_prefix(&self.terms.input)?.strip_prefix('/')?;
-        let numbers: Vec<i64> = rest.split('/').map(|number| number.parse().ok()).collect::<Option<_>>()?;
-        let (partition, offset, part) = match (topic, &numbers[..]) {
-            (Topic::Output, [partition, offset, index]) => {
-                (partition, offset, Part::Output(usize::try_from(*index).ok()?))
+    fn source(&self, topic: Topic, read: &Read) -> Option<(Place, Part)> {
+        let (partition, offset, index) = self.numbers(&read.source)?;
+        let place = (partition, offset);
+        let seeded = self.seeded.get(&place)?;
+        let part = match (topic, index) {
+            (Topic::Output, Some(_)) => {
+                let alert = read.alert.as_deref()?;
+                Part::Output(seeded.alerts.iter().position(|known| known.id == alert)?)
             }
-            (Topic::DeadLetters, [partition, offset]) => (partition, offset, Part::DeadLetter),
+            (Topic::DeadLetters, None) => Part::DeadLetter,
             _ => return None,
         };
-        let place = (i32::try_from(*partition).ok()?, *offset);
-        self.seeded.contains_key(&place).then_some((place, part))
+        Some((place, part))
+    }
+
+    /// Partition, offset and, where there is one, the index of the item in the message.
+    pub(super) fn numbers(&self, source: &str) -> Option<(i32, i64, Option<usize>)> {
+        let rest = source.strip_prefix(&self.terms.input)?.strip_prefix('/')?;
+        let mut numbers = rest.split('/');
+        let (partition, offset) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+        let index = numbers.next().map(str::parse).transpose().ok()?;
+        numbers.next().is_none().then_some((partition, offset, index))
     }
 
     /// Silence is no proof.

@@ -272,7 +272,7 @@ fn a_clean_history_is_clean() {
 })]
 #[case::of_an_alert_the_record_has_not(Kind::Phantom, |lines: &mut Vec<Line>| {
     repeat(lines, 9_600, "1/0/0");
-    lines.iter_mut().take(2).for_each(|line| change_read(line, |read| read.source = "in/1/0/1".into()));
+    lines.iter_mut().take(2).for_each(|line| change_read(line, |read| read.alert = Some("d".into())));
 })]
 #[case::for_a_skipped_record(Kind::Phantom, |lines: &mut Vec<Line>| {
     repeat(lines, 9_600, "1/0/0");
@@ -287,8 +287,12 @@ fn a_clean_history_is_clean() {
 #[case::a_part_of_the_addresses(Kind::WrongAnswer, |lines: &mut Vec<Line>| {
     change_reads(lines, "1/1/0", |read| drop(read.ips.pop()));
 })]
-#[case::another_alert(Kind::WrongAnswer, |lines: &mut Vec<Line>| {
-    change_reads(lines, "0/1/1", |read| read.alert = Some("b".into()));
+#[case::a_repeat_under_another_name(Kind::WrongAnswer, |lines: &mut Vec<Line>| {
+    let repeats = lines.iter_mut().filter(|line| matches!(&line.fact, Fact::Read(read) if read.offset == 5));
+    repeats.for_each(|line| change_read(line, |read| read.source = "in/1/2/3".into()));
+})]
+#[case::two_alerts_under_one_name(Kind::WrongAnswer, |lines: &mut Vec<Line>| {
+    change_reads(lines, "0/1/1", |read| read.source = "in/0/1/0".into());
 })]
 #[case::given_up_too_early(Kind::WrongAnswer, |lines: &mut Vec<Line>| {
     change_reads(lines, "0/0/0", |read| (read.status, read.ips) = ("not_found".into(), Vec::new()));
