@@ -38,6 +38,9 @@ pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
     }
     judgement.figure("records seeded", facts.seeded.len());
     judgement.figure("repeats", repeats.len());
+    // Of a record with several parts each is published when it is there, and again wherever the record was still open.
+    let single = |place: &Place| Facts::parts(facts.seeded[place]).count() == 1;
+    judgement.figure("repeats, of records with one part", repeats.iter().filter(|(place, ..)| single(place)).count());
     let copies = || facts.copies.values().flat_map(BTreeMap::values).flatten();
     judgement.figure("outputs and dead letters", copies().count());
     judgement.figure("of these not read during the run", copies().filter(|copy| copy.during.is_none()).count());
