@@ -72,6 +72,9 @@ const NEAR: usize = 1_000;
 const SESSION: Duration = Duration::from_secs(10);
 const MAX_OPEN: usize = 600;
 
+/// Where so long nothing more is committed, nothing more will be.
+const STALLED: Duration = Duration::from_mins(3);
+
 /// What a run can be told.
 struct Asked {
     seed: u64,
@@ -258,10 +261,13 @@ fn disturb(fleet: &mut Fleet, asked: &Asked, begun: Instant) {
 /// Waits until everything is committed. What is not by then, the judge finds missing.
 fn drain(fleet: &mut Fleet, watched: &Watched, begun: Instant, limit: Duration) {
     let asker = watched.asker();
-    let mut open = None;
-    while begun.elapsed() < limit {
+    let (mut open, mut changed) = (None, Instant::now());
+    while begun.elapsed() < limit && changed.elapsed() < STALLED {
         fleet.tick();
-        open = watched.uncommitted(&asker).or(open);
+        let now = watched.uncommitted(&asker).or(open);
+        if now != open {
+            (open, changed) = (now, Instant::now());
+        }
         if open == Some(0) {
             eprintln!("{} s: everything is committed", begun.elapsed().as_secs());
             return;

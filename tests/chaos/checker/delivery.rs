@@ -23,43 +23,9 @@ use super::{
 };
 
 pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
-    let settled_at = (!facts.is_exactly_once()).then(|| settled_at(facts));
-    let mut repeats = Vec::new();
-    for (place, seeded) in &facts.seeded {
-        for part in Facts::parts(seeded) {
-            let copies = facts.copies_of(*place, part);
-            let there = copies.iter().filter(|copy| copy.after.is_some()).count();
-            if there == 0 {
-                let words = format!("{} is not there", tell_part(*place, part, seeded));
-                judgement.wrong(Kind::Lost, facts.end, words);
-            }
-            repeats.extend(copies.iter().filter(|copy| copy.after.is_some()).skip(1).map(|copy| (*place, part, copy)));
-        }
-    }
-    judgement.figure("records seeded", facts.seeded.len());
-    judgement.figure("repeats", repeats.len());
-    // Of a record with several parts each is published when it is there, and again wherever the record was still open.
-    let single = |place: &Place| Facts::parts(facts.seeded[place]).count() == 1;
-    judgement.figure("repeats, of records with one part", repeats.iter().filter(|(place, ..)| single(place)).count());
-    let copies = || facts.copies.values().flat_map(BTreeMap::values).flatten();
-    judgement.figure("outputs and dead letters", copies().count());
-    judgement.figure("of these not read during the run", copies().filter(|copy| copy.during.is_none()).count());
-    for (place, part, copy) in &repeats {
-        let explained =
-            settled_at.as_ref().is_some_and(|settled| explains(facts, settled.get(place).copied(), copy.at));
-        if !explained {
-            let words = format!("{} is {} again", tell(copy.position), tell_part(*place, *part, facts.seeded[place]));
-            judgement.wrong(Kind::Repeated, copy.at, words);
-        }
-    }
-    if settled_at.is_some() {
-        let most: usize = interruptions(facts).map(|fault| open_at(facts, fault)).sum();
-        judgement.figure("repeats at most", most);
-        if repeats.len() > most {
-            let words = format!("{} repeats, where at most {most} records were open at faults", repeats.len());
-            judgement.wrong(Kind::Repeated, facts.end, words);
-        }
-    }
+    let settled_at = settled_at(facts);
+    check_presence(facts, &settled_at, judgement);
+    check_repeats(facts, &settled_at, judgement);
     for (place, parts) in &facts.copies {
         let seeded = facts.seeded[place];
         check_indices(facts, parts, judgement);
@@ -67,6 +33,62 @@ pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
             for copy in copies {
                 check_copy(facts, *place, *part, seeded, copy, judgement);
             }
+        }
+    }
+    let copies = || facts.copies.values().flat_map(BTreeMap::values).flatten();
+    judgement.figure("records seeded", facts.seeded.len());
+    judgement.figure("outputs and dead letters", copies().count());
+    judgement.figure("of these not read during the run", copies().filter(|copy| copy.during.is_none()).count());
+}
+
+fn check_presence(facts: &Facts<'_>, settled_at: &BTreeMap<Place, At>, judgement: &mut Judgement) {
+    let mut undone: BTreeMap<i32, BTreeSet<i64>> = BTreeMap::new();
+    for (place, seeded) in &facts.seeded {
+        for part in Facts::parts(seeded) {
+            let is_there = facts.copies_of(*place, part).iter().any(|copy| copy.after.is_some());
+            if !is_there && settled_at.contains_key(place) {
+                let words = format!("{} is not there", tell_part(*place, part, seeded));
+                judgement.wrong(Kind::Lost, facts.end, words);
+            } else if !is_there {
+                undone.entry(place.0).or_default().insert(place.1);
+            }
+        }
+    }
+    for (partition, offsets) in undone {
+        let settled = settled_at.iter().filter(|((number, _), _)| *number == partition).map(|(_, at)| *at);
+        let (count, first) = (offsets.len(), offsets.first().copied().unwrap_or_default());
+        let words = format!(
+            "since then nothing of partition {partition} is settled; {count} of its records are undone, the first at {first}"
+        );
+        judgement.wrong(Kind::Undone, settled.max().unwrap_or_default(), words);
+    }
+}
+
+fn check_repeats(facts: &Facts<'_>, settled_at: &BTreeMap<Place, At>, judgement: &mut Judgement) {
+    let mut repeats = Vec::new();
+    for (place, seeded) in &facts.seeded {
+        for part in Facts::parts(seeded) {
+            let copies = facts.copies_of(*place, part).iter().filter(|copy| copy.after.is_some());
+            repeats.extend(copies.skip(1).map(|copy| (*place, part, copy)));
+        }
+    }
+    for (place, part, copy) in &repeats {
+        let is_explained = !facts.is_exactly_once() && explains(facts, settled_at.get(place).copied(), copy.at);
+        if !is_explained {
+            let words = format!("{} is {} again", tell(copy.position), tell_part(*place, *part, facts.seeded[place]));
+            judgement.wrong(Kind::Repeated, copy.at, words);
+        }
+    }
+    judgement.figure("repeats", repeats.len());
+    // Of a record with several parts each is published when it is there, and again wherever the record was still open.
+    let single = |place: &Place| Facts::parts(facts.seeded[place]).count() == 1;
+    judgement.figure("repeats, of records with one part", repeats.iter().filter(|(place, ..)| single(place)).count());
+    if !facts.is_exactly_once() {
+        let most: usize = interruptions(facts).map(|fault| open_at(facts, fault)).sum();
+        judgement.figure("repeats at most", most);
+        if repeats.len() > most {
+            let words = format!("{} repeats, where at most {most} records were open at faults", repeats.len());
+            judgement.wrong(Kind::Repeated, facts.end, words);
         }
     }
 }

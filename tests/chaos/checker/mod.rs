@@ -30,7 +30,10 @@ use super::history::{At, Line};
 pub(crate) enum Kind {
     /// The history does not hold what it takes to judge.
     Evidence,
+    /// Settled, and not there.
     Lost,
+    /// Not there, and not settled either: it is still to be done.
+    Undone,
     Repeated,
     Phantom,
     /// The alert, the status, the addresses or the reason is another than the service's.
