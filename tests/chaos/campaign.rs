@@ -126,7 +126,7 @@ impl Asked {
             stop_ms: 30_000,
             memory_kib: 128 * 1024,
             // Of one broker and one account it is 64 and the calls; a client has connections with each of three brokers.
-            descriptors: 128,
+            descriptors: 160,
             threads: 64,
         }
     }
