@@ -19,6 +19,9 @@ use super::{
 /// Between two faults of brokers, so that the replicas are in step again and two are never away at once.
 const BROKER_REST: Duration = Duration::from_secs(20);
 
+/// An instance that ended by itself is started again after this, as a service manager does.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// How long a broker may take to stop cleanly.
 const BROKER_STOP: Duration = Duration::from_secs(20);
 
@@ -119,7 +122,7 @@ impl Fleet {
             Life::Running(mut daemon) => match daemon.ended() {
                 None => member.life = Life::Running(daemon),
                 Some(status) => {
-                    member.life = Life::Down { until: now, fault: None };
+                    member.life = Life::Down { until: now + AGAIN_AFTER, fault: None };
                     self.ended(index, daemon, None, status.code());
                 }
             },
