@@ -193,6 +193,11 @@ impl Reader {
             }
             if idle >= LOOK_POLLS {
                 idle = 0;
+                if !progress.unverified.is_empty() {
+                    // Asked for since the last look, there by what the brokers say, and not given: after a topic was created
+                    // anew librdkafka was seen to fetch nothing of it.
+                    self.link.renew();
+                }
                 let ends = self.prove(progress)?;
                 // It may have become shorter since.
                 progress.goal = progress.goal.map(|_| ends.end);
