@@ -42,6 +42,7 @@ async fn daemon(configured: &Configured, loaded: &Loaded) -> Exit {
         version = env!("CARGO_PKG_VERSION"),
         input = settings.topics.input.join(", "),
         output = %settings.topics.output,
+        delivery = settings.output.delivery.as_str(),
         accounts = settings.accounts.len(),
         "alert-ips starts"
     );

@@ -103,6 +103,15 @@ pub enum Delivery {
     ExactlyOnce,
 }
 
+impl Delivery {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AtLeastOnce => "at-least-once",
+            Self::ExactlyOnce => "exactly-once",
+        }
+    }
+}
+
 /// Where calls are written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Journal {
@@ -322,7 +331,7 @@ fn start(value: &Value) -> Result<Start, String> {
 
 fn read_output(reader: &mut Reader) -> Output {
     let later = ["splunk-hec", "sentinel", "ocsf", "ecs", "cloudevents"];
-    let deliveries = [("at-least-once", Delivery::AtLeastOnce), ("exactly-once", Delivery::ExactlyOnce)];
+    let deliveries = [Delivery::AtLeastOnce, Delivery::ExactlyOnce].map(|delivery| (delivery.as_str(), delivery));
     Output {
         format: reader.read("output.format", value::choice(&[("json", OutputFormat::Json)], &later)),
         delivery: reader.read("output.delivery", value::choice(&deliveries, &[])),

@@ -301,6 +301,12 @@ pub fn kafka_config(settings: &Settings) -> KafkaConfig {
     }
 }
 
+/// The name of this instance's transactions: the same after a restart, so that it ends what the process before left open,
+/// and no other's.
+pub fn transactional_id(settings: &Settings) -> String {
+    format!("{}-{}", settings.kafka.group_id, settings.instance.name)
+}
+
 fn kafka_edge(settings: &Settings, clock: &Clock) -> Result<Edge, StartError> {
     let config = kafka_config(settings);
     let (notify, notices) = mpsc::channel(NOTICES);

@@ -41,6 +41,7 @@ impl Dispatcher {
     pub(super) fn transacted(&mut self, transacted: Transacted) {
         let Delivery::ExactlyOnce(transactions) = &mut self.delivery else { return };
         let (ready, points, outcome) = transactions.taken_back(transacted);
+        self.reporting.metrics.transaction_ended(outcome == Outcome::Committed);
         match outcome {
             Outcome::Committed => ready.iter().for_each(|ready| self.committed_with(ready)),
             Outcome::Aborted(failures) => self.aborted(ready, &points, failures),

@@ -57,6 +57,8 @@ struct Inner {
     settled_before: Counter,
     lag: Family<PartitionLabels, Gauge>,
     skips: PerKind<Skip, Counter>,
+    committed: Counter,
+    aborted: Counter,
     decoded: PerKind<Severity, Counter>,
     outcomes: PerKind<Status, Counter>,
     dead_letters: PerKind<Reason, Counter>,
@@ -87,7 +89,12 @@ impl Metrics {
         let help = "Records read again that were settled before a restart or a rebalance; nothing was done for them";
         ours.register("records_settled_before", help, settled_before.clone());
 
+        let transactions = family(ours, "transactions", "Transactions of exactly-once delivery, by how they ended");
+        let ended = |how| transactions.get_or_create_owned(&Labels::one("ended", how));
+
         Self(Arc::new(Inner {
+            committed: ended("committed"),
+            aborted: ended("aborted"),
             consumed,
             settled_before,
             lag: family(ours, "consumer_lag_records", "Records of a partition that are not settled yet"),
@@ -118,6 +125,11 @@ impl Metrics {
     /// A record was read that whoever read the partition before had settled.
     pub fn record_settled_before(&self) {
         self.0.settled_before.inc();
+    }
+
+    /// A transaction has ended.
+    pub fn transaction_ended(&self, committed: bool) {
+        if committed { &self.0.committed } else { &self.0.aborted }.inc();
     }
 
     /// How many records of the partition are still unread. Negative means unknown, as in librdkafka's statistics.
@@ -312,6 +324,7 @@ mod tests {
         let metrics = metrics();
         metrics.record_consumed("defender.alerts");
         metrics.record_settled_before();
+        metrics.transaction_ended(true);
         metrics.skipped(Skip::Tombstone);
         metrics.alert_decoded(Severity::Low);
         metrics.outcome_reached(Status::NotFound);
@@ -325,6 +338,8 @@ mod tests {
             "process_start_time_seconds 1795000000.0",
             "alert_ips_records_consumed_total{topic=\"defender.alerts\"} 1",
             "alert_ips_records_settled_before_total 1",
+            "alert_ips_transactions_total{ended=\"committed\"} 1",
+            "alert_ips_transactions_total{ended=\"aborted\"} 0",
             "alert_ips_skips_total{reason=\"tombstone\"} 1",
             "alert_ips_alerts_decoded_total{severity=\"low\"} 1",
             "alert_ips_outcomes_total{status=\"not_found\"} 1",

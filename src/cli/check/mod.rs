@@ -9,7 +9,8 @@ use clap::Args;
 
 use super::{Configured, Exit, block_on, print::Printer};
 use crate::{
-    config::{AccountSettings, DEFAULT_PATH, JournalKind, Settings},
+    config::{AccountSettings, DEFAULT_PATH, Delivery, JournalKind, Settings},
+    daemon,
     daemon::http_transport,
     defender::transport::HttpTransport,
 };
@@ -101,6 +102,12 @@ fn summary(settings: &Settings) -> String {
     let mut lines = vec![
         format!("kafka: {}, group {}", settings.kafka.bootstrap_servers, settings.kafka.group_id),
         format!("topics: {} -> {}, dead letters {}", topics.input.join(", "), topics.output, topics.dead_letters),
+        match settings.output.delivery {
+            Delivery::AtLeastOnce => "delivery: at least once".to_owned(),
+            Delivery::ExactlyOnce => {
+                format!("delivery: exactly once, in transactions of {}", daemon::transactional_id(settings))
+            }
+        },
         match settings.journal.kind {
             JournalKind::Kafka => format!("journal: topic {}", topics.journal),
             JournalKind::Memory => {
