@@ -1,6 +1,11 @@
 //! The shell's only source of time. Everything below takes the time it needs as an argument.
 
-use jiff::Timestamp;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use crate::domain::time::BootTime;
@@ -14,7 +19,12 @@ pub struct Clock(Source);
 #[derive(Clone, Debug)]
 enum Source {
     Machine,
-    Tokio { started: Instant, wall_at_start: Timestamp },
+    Tokio {
+        started: Instant,
+        wall_at_start: Timestamp,
+        /// By how many milliseconds the wall clock was set since.
+        stepped: Arc<AtomicI64>,
+    },
 }
 
 impl Clock {
@@ -25,7 +35,14 @@ impl Clock {
 
     /// Both clocks follow tokio's, starting at `wall`: under tokio's paused time a simulated day passes in seconds.
     pub fn following_tokio(wall: Timestamp) -> Self {
-        Self(Source::Tokio { started: Instant::now(), wall_at_start: wall })
+        Self(Source::Tokio { started: Instant::now(), wall_at_start: wall, stepped: Arc::default() })
+    }
+
+    /// Sets the wall clock of one that follows tokio's forward or back, as an administrator does with a machine's.
+    pub fn step_wall(&self, by: SignedDuration) {
+        if let Source::Tokio { stepped, .. } = &self.0 {
+            stepped.fetch_add(i64::try_from(by.as_millis()).unwrap_or_default(), Ordering::Relaxed);
+        }
     }
 
     /// Now, for every local wait.
@@ -45,8 +62,10 @@ impl Clock {
     pub fn wall(&self) -> Timestamp {
         match &self.0 {
             Source::Machine => Timestamp::now(),
-            Source::Tokio { started, wall_at_start } => {
-                wall_at_start.saturating_add(started.elapsed()).unwrap_or(Timestamp::MAX)
+            Source::Tokio { started, wall_at_start, stepped } => {
+                let stepped = SignedDuration::from_millis(stepped.load(Ordering::Relaxed));
+                let stepped = wall_at_start.saturating_add(stepped).unwrap_or(Timestamp::MAX);
+                stepped.saturating_add(started.elapsed()).unwrap_or(Timestamp::MAX)
             }
         }
     }

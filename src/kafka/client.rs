@@ -138,6 +138,7 @@ const OWNED_ELSEWHERE: &[(&str, &str)] = &[
     ("group.id", "set kafka.group_id instead"),
     ("client.id", "it follows from the instance's name"),
     ("transactional.id", "it follows from the group and the instance's name"),
+    ("transaction.timeout.ms", "it is 30 s, which is less than a session lasts"),
 ];
 
 /// Other names of settings that the daemon owns. Set by both, librdkafka takes whichever comes last.
@@ -328,6 +329,7 @@ mod tests {
     #[case::unknown("no.such.property", "1")]
     #[case::wrong_value("session.timeout.ms", "soon")]
     #[case::elsewhere("group.id", "other")]
+    #[case::of_transactions("transaction.timeout.ms", "60000")]
     #[case::owned("enable.auto.commit", "true")]
     #[case::owned_by_the_producer("acks", "1")]
     #[case::owned_by_another_name("delivery.timeout.ms", "1000")]

@@ -58,6 +58,8 @@ pub(super) struct Plan {
     pub(super) own_stamps: bool,
     /// A rolling change of what the instances hold themselves to.
     pub(super) change: Option<Change>,
+    /// The hosts' wall clocks are set now and then.
+    pub(super) wall_steps: bool,
 }
 
 impl Plan {
@@ -83,6 +85,7 @@ impl Plan {
             rate: 1.0,
             own_stamps: false,
             change: None,
+            wall_steps: false,
         }
     }
 
@@ -101,6 +104,8 @@ impl Plan {
         draw.clock(&mut plan);
         plan.behind = draw.0.random_bool(0.1).then_some(Latency::Fixed(Duration::from_secs(10)));
         plan.vary(&mut draw.0);
+        // Where writers stamp the entries, the terms say how far apart their clocks are at most.
+        plan.wall_steps = !plan.own_stamps && draw.0.random_bool(0.3);
         plan.events.sort_by_key(|(when, _)| *when);
         plan
     }

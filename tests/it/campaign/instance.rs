@@ -40,6 +40,7 @@ pub(super) async fn live(world: Arc<World>, who: usize, mut asker: Asker, seed: 
             Err(failed) = &mut task => std::panic::resume_unwind(failed.into_panic()),
             down = gate.killed() => down,
             never = ask(&mut asker, &account, &clock) => match never {},
+            never = set(&clock, world.plan.wall_steps, !seed) => match never {},
         };
         tokio::select! {
             biased;
@@ -51,6 +52,19 @@ pub(super) async fn live(world: Arc<World>, who: usize, mut asker: Asker, seed: 
 
 async fn ask(asker: &mut Asker, account: &AccountHandle, clock: &Clock) -> Infallible {
     asker.ask(account, clock).await
+}
+
+/// Sets the host's wall clock now and then, by up to a day.
+async fn set(clock: &Clock, steps: bool, seed: u64) -> Infallible {
+    let mut random = SmallRng::seed_from_u64(seed);
+    if !steps {
+        return std::future::pending().await;
+    }
+    loop {
+        sleep(Duration::from_secs(random.random_range(60..1_200))).await;
+        let most = [2_000, 60_000, 86_400_000][random.random_range(0..3_usize)];
+        clock.step_wall(SignedDuration::from_millis(random.random_range(-most..=most)));
+    }
 }
 
 /// Where questions are put, the process, and its phase.

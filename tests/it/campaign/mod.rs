@@ -110,6 +110,7 @@ fn clocks_of_writers_that_differ_by_seconds_free_nothing_early() {
 #[case::stamps_of_writers(|plan: &mut Plan, _: &mut SmallRng| plan.stamp_by_writers())]
 #[case::other_rates(|plan: &mut Plan, random: &mut SmallRng| plan.drift(random))]
 #[case::created_anew(|plan: &mut Plan, random: &mut SmallRng| plan.recreate(random))]
+#[case::wall_clocks_that_are_set(|plan: &mut Plan, _: &mut SmallRng| plan.wall_steps = !plan.own_stamps)]
 fn what_is_not_as_usual_breaks_nothing(#[case] vary: fn(&mut Plan, &mut SmallRng)) {
     let found = first_complaint(seeds(VARIED_SEEDS), |seed| {
         let mut plan = Plan::draw(seed);
