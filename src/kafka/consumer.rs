@@ -26,6 +26,7 @@ use super::{
     assigned::Assigned,
     callbacks::{self, Callbacks, Connection, Inbox, Rebalanced},
     client::KafkaConfig,
+    discard::discard,
     ear::Ear,
     flow::Flow,
     notice::{self, Client, Notice, Reporter, Trouble},
@@ -391,11 +392,7 @@ impl Consumer {
                 Ok(connection) => {
                     let failed = mem::replace(&mut self.connection, connection);
                     self.flow = Flow::default();
-                    // Closing may take as long as its brokers are away.
-                    let close = thread::Builder::new().name("kafka-close".into()).spawn(move || drop(failed));
-                    if let Err(error) = close {
-                        tracing::warn!(%error, "no thread to close the failed consumer on");
-                    }
+                    discard(failed);
                     return true;
                 }
                 Err(error) => tracing::error!(%error, "the consumer can't be made anew"),

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{
     client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED},
+    discard::discard,
     ear::Ear,
     notice::{self, Client, Notice, Reporter, Trouble},
 };
@@ -160,14 +161,6 @@ fn connect(
 ) -> Result<ThreadedProducer<Callbacks>, InvalidKafkaConfig> {
     let callbacks = Callbacks::new(config, topics, acks.clone(), notices.clone());
     Ok(ThreadedProducer::from_config_and_context(&config.producer(), callbacks)?)
-}
-
-/// Drops a producer where waiting for it hurts nobody: it reports what it still has as failed.
-fn discard(producer: Option<ThreadedProducer<Callbacks>>) {
-    let Some(producer) = producer else { return };
-    if let Err(error) = thread::Builder::new().name("kafka-discard".into()).spawn(move || drop(producer)) {
-        tracing::warn!(%error, "no thread to close a kafka producer on");
-    }
 }
 
 /// A write as librdkafka takes it.

@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 
 use super::{
     client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED},
+    discard::discard,
     group,
     notice::{self, Client, Notice, Reporter, Trouble},
     sink::{Ack, Callbacks, Refusal, SinkTopics, WriteFailed, WriteId, native},
@@ -279,11 +280,7 @@ impl Transactions {
             self.name
         )));
         if let Some(connected) = self.producer.take() {
-            // Closing waits for brokers that may be away.
-            let close = thread::Builder::new().name("kafka-discard".into()).spawn(move || drop(connected));
-            if let Err(error) = close {
-                tracing::warn!(%error, "no thread to close a kafka producer on");
-            }
+            discard(connected);
         }
         self.again_at = self.clock.boot() + AFTER_FENCING;
     }

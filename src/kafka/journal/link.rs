@@ -1,6 +1,6 @@
 //! The reading side's connection to the brokers: the questions it asks them, and what goes wrong meanwhile.
 
-use std::{ops::Range, thread, time::Duration};
+use std::{ops::Range, time::Duration};
 
 use jiff::Timestamp;
 use rdkafka::{
@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::{Checkpoint, LogPlace, place::Ends, place::partition_of};
 use crate::kafka::{
     client::{InvalidKafkaConfig, KafkaConfig},
+    discard::discard,
     notice::{self, Client, News, Notice, Reporter},
 };
 
@@ -70,11 +71,7 @@ impl Link {
             Ok(renewed) => {
                 let Self { kafka, reported, .. } = std::mem::replace(self, renewed);
                 self.reported = reported;
-                // Closing may wait for brokers that are away.
-                let close = thread::Builder::new().name("kafka-discard".into()).spawn(move || drop(kafka));
-                if let Err(error) = close {
-                    tracing::warn!(%error, "no thread to close a kafka consumer on");
-                }
+                discard(kafka);
             }
             Err(error) => tracing::error!(%error, "the journal's consumer can't be made anew"),
         }
