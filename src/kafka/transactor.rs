@@ -18,7 +18,7 @@ use std::{
 use rdkafka::{
     config::FromClientConfigAndContext,
     error::{KafkaError, RDKafkaErrorCode as Code},
-    producer::{BaseProducer, Producer},
+    producer::{BaseProducer, Producer, PurgeConfig},
 };
 use tokio::sync::mpsc;
 
@@ -191,7 +191,7 @@ impl Transactions {
         };
         match broken {
             Broken::Abort(failures) => {
-                if let Err(error) = patiently(limit, || connected.kafka.abort_transaction(STEP)) {
+                if let Err(error) = abort(connected, limit) {
                     self.give_up_producer(&words(&error));
                 }
                 Outcome::Aborted(failures)
@@ -316,22 +316,15 @@ fn attempt(
     batch: &Batch,
     limit: Limit<'_>,
 ) -> Result<(), Broken> {
-    let kafka = &connected.kafka;
-    kafka.begin_transaction().map_err(|error| before_the_end(&error))?;
+    connected.kafka.begin_transaction().map_err(|error| before_the_end(&error))?;
     for (n, outgoing) in batch.writes.iter().enumerate() {
-        send(kafka, topics, n, outgoing, limit)?;
+        send(&connected.kafka, topics, n, outgoing, limit)?;
     }
-    let flushed = kafka.flush(limit.left());
-    let mut failures = Vec::new();
-    while let Ok(Ack { write, result }) = connected.acks.try_recv() {
-        failures.extend(result.err().map(|failed| (write.0, failed)));
-    }
-    if flushed.is_err() || !failures.is_empty() {
-        return Err(fatal(kafka).map_or(Broken::Abort(failures), Broken::Gone));
-    }
+    all_written(connected, limit)?;
     // Only the source knows whether these partitions are still this instance's, and as which member of the group; and it
     // gives none up before this has ended.
     let Some(stamped) = source.stamp(&batch.points, STEP) else { return Err(Broken::Abort(Vec::new())) };
+    let kafka = &connected.kafka;
     if stamped.list.count() > 0 {
         patiently(limit, || kafka.send_offsets_to_transaction(&stamped.list, &stamped.group, STEP))
             .map_err(|error| before_the_end(&error))?;
@@ -362,6 +355,36 @@ fn send(
             Refusal::Fatal(words) => return Err(Broken::Gone(words)),
         }
     }
+}
+
+/// Waits until every write is acknowledged, or one is refused: from then on librdkafka sends none of the others, which would
+/// wait for their timeout.
+fn all_written(connected: &mut Connected, limit: Limit<'_>) -> Result<(), Broken> {
+    let mut failures = Vec::new();
+    loop {
+        connected.kafka.poll(ROOM);
+        // Looked at before the reports are: none comes after it.
+        let is_all_reported = connected.kafka.in_flight_count() == 0;
+        while let Ok(Ack { write, result }) = connected.acks.try_recv() {
+            failures.extend(result.err().map(|failed| (write.0, failed)));
+        }
+        if !failures.is_empty() || limit.left().is_zero() {
+            return Err(fatal(&connected.kafka).map_or(Broken::Abort(failures), Broken::Gone));
+        }
+        if is_all_reported {
+            return Ok(());
+        }
+    }
+}
+
+/// What is not sent yet never is. Its reports are fetched first: librdkafka waits for them, and only this thread fetches them.
+fn abort(connected: &mut Connected, limit: Limit<'_>) -> Result<(), KafkaError> {
+    connected.kafka.purge(PurgeConfig::default().queue());
+    while connected.kafka.in_flight_count() > 0 && !limit.left().is_zero() {
+        connected.kafka.poll(ROOM);
+    }
+    while connected.acks.try_recv().is_ok() {}
+    patiently(limit, || connected.kafka.abort_transaction(STEP))
 }
 
 /// As long as librdkafka says that the same call may succeed, and there is time.

@@ -27,20 +27,13 @@ use std::{
 };
 
 use alert_ips::{
-    domain::alert::AlertId,
-    sim::{
-        Answer as Planned, Latency, Mix, Plan,
-        world::{Message, Shares, World},
-    },
+    domain::{alert::AlertId, outcome::Reason},
+    sim::{Answer as Planned, Latency, world::Message},
 };
-use jiff::{Timestamp, ToSpan as _};
-use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
-    message::{Header, OwnedHeaders},
-    producer::{BaseProducer, BaseRecord, Producer as _},
 };
 
 use super::{
@@ -48,10 +41,11 @@ use super::{
     cluster,
     fleet::Fleet,
     harness::{Config, LONG, Service, Topics, eventually, is_asked_for},
-    history::{self, Alert, Answer, Call, Delivery, Fact, Limit, Recorder, Seeded, Terms, nanos},
+    history::{self, Alert, Answer, Call, Delivery, Fact, Limit, Place, Recorder, Seeded, Terms, nanos},
     proxy::Proxy,
     schedule::{self, Extent},
-    witness::{self, INPUTS, OUTPUTS, Processes, SEED_HEADER, Watched},
+    seeder::{OUTPUT_TAKES, Seeds},
+    witness::{self, INPUTS, InputRecord, OUTPUTS, Processes, Watched},
 };
 
 /// About the documented limits a hundred times as fast; a period is a second at least.
@@ -59,15 +53,6 @@ const LIMITS: [(&str, Limit); 2] =
     [("160 per 1s", Limit { calls: 160, per_ms: 1_000 }), ("1500 per 36s", Limit { calls: 1_500, per_ms: 36_000 })];
 
 const INSTANCES: [&str; 3] = ["one", "two", "three"];
-
-/// Answers of the kinds that are asked for again, beside those that are not.
-const MIX: Mix = Mix { found: 840, empty: 90, late: 40, failing: 30, ..Mix::NOTHING };
-
-/// Of the messages, in percent: an alert that was there before, exactly as it was.
-const REPEATS: usize = 20;
-
-/// So near to the original a repeat comes.
-const NEAR: usize = 1_000;
 
 const SESSION: Duration = Duration::from_secs(10);
 const MAX_OPEN: usize = 600;
@@ -106,6 +91,12 @@ impl Asked {
         let faults = u32::try_from(self.extent.each * 8 + self.extent.more).unwrap();
         let calls = Duration::from_millis(self.records as u64 * 36_000 / 1_500);
         2 * (calls + faults * self.extent.pause) + Duration::from_mins(3)
+    }
+
+    /// Between two messages, so that half of them come while faults are done.
+    fn seeding_pause(&self) -> Duration {
+        let faults = u32::try_from(self.extent.each * 8 + self.extent.more).unwrap();
+        faults * self.extent.pause / 2 / u32::try_from(self.records).unwrap()
     }
 
     fn terms(&self, input: &str) -> Terms {
@@ -191,13 +182,13 @@ fn run(asked: &Asked, recorder: &Recorder, folder: PathBuf) {
     // Their drop would delete the topics of brokers that are gone.
     let topics = ManuallyDrop::new(Topics::named(&bootstrap, "chaos"));
     create_topics(&topics);
+    let seeds = Seeds::draw(asked.seed, asked.records);
     let service = Service::start(&LIMITS.map(|(text, _)| text), |settings| {
-        settings.plan = Plan::new(asked.seed, MIX);
+        settings.plan = seeds.plan(asked.seed);
         settings.latency = Latency::HeavyTail { typical: Duration::from_millis(20) };
     });
     recorder.add(Fact::Terms(asked.terms(&topics.input)));
     let watched = watched(&topics, asked.delivery);
-    let messages = messages(asked.seed, asked.records);
     let configs = INSTANCES.iter().zip(proxies).zip(&addresses);
     let configs = configs.map(|((name, proxy), addresses)| {
         ((*name).to_owned(), config(asked, &topics, &service, name, addresses), proxy)
@@ -211,7 +202,7 @@ fn run(asked: &Asked, recorder: &Recorder, folder: PathBuf) {
         scope.spawn(|| watched.tail(recorder, &stop));
         scope.spawn(|| watched.sample(recorder, &stop));
         scope.spawn(|| witness::look_at(&processes, recorder, &stop));
-        let seeder = scope.spawn(|| seed(&bootstrap, &topics.input, &messages, asked));
+        let seeder = scope.spawn(|| seeds.write(&bootstrap, &topics.input, asked.seeding_pause()));
         let mut fleet = Fleet::start(configs, brokers, recorder.clone(), processes.clone(), folder);
         disturb(&mut fleet, asked, begun);
         eventually("the fleet is whole", LONG, || {
@@ -221,7 +212,8 @@ fn run(asked: &Asked, recorder: &Recorder, folder: PathBuf) {
         });
         eprintln!("{} s: healed", begun.elapsed().as_secs());
         seeder.join().unwrap();
-        drain(&mut fleet, &watched, begun, asked.limit());
+        let input = watched.read_input(LONG);
+        drain(&mut fleet, &watched, &input, begun, asked.limit());
         fleet.terminate();
         eventually("all have stopped", LONG, || {
             fleet.tick();
@@ -229,7 +221,7 @@ fn run(asked: &Asked, recorder: &Recorder, folder: PathBuf) {
         });
         eprintln!("{} s: stopped", begun.elapsed().as_secs());
         watched.read_all(recorder, LONG);
-        write_down(recorder, &watched, &messages, &service);
+        write_down(recorder, &input, &seeds, &service);
     });
 }
 
@@ -259,12 +251,12 @@ fn disturb(fleet: &mut Fleet, asked: &Asked, begun: Instant) {
 }
 
 /// Waits until everything is committed. What is not by then, the judge finds missing.
-fn drain(fleet: &mut Fleet, watched: &Watched, begun: Instant, limit: Duration) {
+fn drain(fleet: &mut Fleet, watched: &Watched, input: &[InputRecord], begun: Instant, limit: Duration) {
     let asker = watched.asker();
     let (mut open, mut changed) = (None, Instant::now());
     while begun.elapsed() < limit && changed.elapsed() < STALLED {
         fleet.tick();
-        let now = watched.uncommitted(&asker).or(open);
+        let now = watched.uncommitted(&asker, input).or(open);
         if now != open {
             (open, changed) = (now, Instant::now());
         }
@@ -279,24 +271,30 @@ fn drain(fleet: &mut Fleet, watched: &Watched, begun: Instant, limit: Duration) 
 }
 
 /// What is known only at the end: the service's calls and answers, and the places of the messages.
-fn write_down(recorder: &Recorder, watched: &Watched, messages: &[Message], service: &Service) {
+fn write_down(recorder: &Recorder, input: &[InputRecord], seeds: &Seeds, service: &Service) {
     for call in service.sim.calls() {
         let instance = call.instance.map(Into::into);
         let fact = Fact::Call(Call { path: call.path.into(), instance, status: call.status });
         recorder.add_at(nanos(call.at.since_origin()), fact);
     }
     let mut ids = BTreeSet::new();
-    for (place, number) in watched.read_input(LONG) {
-        let Message { shape, expected, .. } = &messages[number];
-        let alerts =
-            expected.alerts.iter().map(|alert| Alert { id: alert.id.clone(), expired: alert.expired }).collect();
-        let rejection = expected.rejection.map(|reason| reason.as_str().to_owned());
+    for InputRecord { place, number } in input {
+        let expected = &seeds.messages[*number].expected;
         ids.extend(expected.alerts.iter().filter(|alert| !alert.expired).map(|alert| alert.id.clone()));
-        recorder.add(Fact::Seeded(Seeded { place, shape: (*shape).to_owned(), alerts, rejection }));
+        recorder.add(Fact::Seeded(seeded(*place, *number, seeds)));
     }
     for alert in ids {
         recorder.add(Fact::Answer(planned(service, alert)));
     }
+}
+
+/// What must become of a message at this place. An alert with more addresses than the output takes is a dead letter.
+fn seeded(place: Place, number: usize, seeds: &Seeds) -> Seeded {
+    let Message { shape, expected, .. } = &seeds.messages[number];
+    let (large, others): (Vec<_>, Vec<_>) = expected.alerts.iter().partition(|alert| seeds.large.contains(&alert.id));
+    let alerts = others.into_iter().map(|alert| Alert { id: alert.id.clone(), expired: alert.expired }).collect();
+    let rejection = expected.rejection.or((!large.is_empty()).then_some(Reason::TooLarge));
+    Seeded { place, shape: (*shape).to_owned(), alerts, rejection: rejection.map(|reason| reason.as_str().to_owned()) }
 }
 
 fn planned(service: &Service, alert: String) -> Answer {
@@ -337,53 +335,16 @@ fn config(asked: &Asked, topics: &Topics, service: &Service, name: &str, brokers
     }
 }
 
-/// New alerts in all shapes, some unusable, and some that come again exactly as they were.
-fn messages(seed: u64, count: usize) -> Vec<Message> {
-    let mut rng = SmallRng::seed_from_u64(seed);
-    let repeats = count * REPEATS / 100;
-    let world = World::new(seed, Timestamp::now() - 10.minutes());
-    let mut messages: Vec<_> = world.shares(Shares { odd: 30, repeat: 0, storm: 0 }).take(count - repeats).collect();
-    for _ in 0..repeats {
-        let original = rng.random_range(0..messages.len());
-        let repeat = messages[original].clone();
-        let place = rng.random_range(original..messages.len().min(original + NEAR)) + 1;
-        messages.insert(place, repeat);
-    }
-    messages
-}
-
-/// Writes the messages: a third at once, the rest while the fleet is disturbed.
-fn seed(bootstrap: &str, input: &str, messages: &[Message], asked: &Asked) {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", bootstrap).set("enable.idempotence", "true").set("message.timeout.ms", "300000");
-    let producer: BaseProducer = config.set("linger.ms", "5").create().unwrap();
-    let faults = u32::try_from(asked.extent.each * 8 + asked.extent.more).unwrap();
-    let pause = faults * asked.extent.pause / 2 / u32::try_from(messages.len()).unwrap();
-    for (number, message) in messages.iter().enumerate() {
-        let text = number.to_string();
-        let headers = OwnedHeaders::new().insert(Header { key: SEED_HEADER, value: Some(&text) });
-        let mut record = BaseRecord::<[u8], [u8]>::to(input).headers(headers);
-        record.partition = Some(i32::try_from(number).unwrap() % INPUTS);
-        record.key = message.key.as_deref();
-        record.payload = message.payload.as_deref();
-        producer.send(record).map_err(|(error, _)| error).expect("a record is taken");
-        producer.poll(Duration::ZERO);
-        if number > messages.len() / 3 {
-            thread::sleep(pause);
-        }
-    }
-    producer.flush(Duration::from_mins(5)).expect("everything is seeded");
-}
-
 fn create_topics(topics: &Topics) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", &topics.bootstrap).create().unwrap();
     let stamped = ("message.timestamp.type", "LogAppendTime");
+    let output_takes = OUTPUT_TAKES.to_string();
     let new =
         |name, partitions| NewTopic::new(name, partitions, TopicReplication::Fixed(3)).set("min.insync.replicas", "2");
     let all = [
         new(&topics.input, INPUTS),
-        new(&topics.output, OUTPUTS).set(stamped.0, stamped.1),
+        new(&topics.output, OUTPUTS).set(stamped.0, stamped.1).set("max.message.bytes", &output_takes),
         new(&topics.dead_letters, 1),
         new(&topics.journal, 3).set(stamped.0, stamped.1),
     ];

@@ -28,4 +28,5 @@ mod fleet;
 mod harness;
 mod proxy;
 mod schedule;
+mod seeder;
 mod witness;

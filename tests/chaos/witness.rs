@@ -19,7 +19,7 @@ use rdkafka::{
 };
 use serde_json::Value;
 
-use super::history::{Delivery, Fact, Process, Read, Reading, Recorder, Sample, Topic, TopicEnd, now};
+use super::history::{Delivery, Fact, Place, Process, Read, Reading, Recorder, Sample, Topic, TopicEnd, now};
 
 /// How often the committed offsets are looked at, and how often the processes.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
@@ -40,6 +40,14 @@ pub(crate) struct Watched {
     pub output: String,
     pub dead_letters: String,
     pub delivery: Delivery,
+}
+
+/// A record of the input.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InputRecord {
+    pub place: Place,
+    /// Which message of the run it is.
+    pub number: usize,
 }
 
 /// The instances' processes as they are now, by the instances' names.
@@ -158,23 +166,24 @@ impl Watched {
         Ok(committed.elements().into_iter().filter_map(told).collect())
     }
 
-    /// Records of the input that the group has not committed; `None` where that can't be told now.
-    pub(crate) fn uncommitted(&self, reader: &BaseConsumer) -> Option<i64> {
+    /// How far the group is from having committed these records of the input; `None` where that can't be told now.
+    pub(crate) fn uncommitted(&self, reader: &BaseConsumer, input: &[InputRecord]) -> Option<i64> {
         let committed = self.committed(reader).ok()?;
         let open = (0..INPUTS).map(|number| {
-            let (_, end) = reader.fetch_watermarks(&self.input, number, ANSWER).ok()?;
+            let offsets = input.iter().filter(|record| record.place.0 == number).map(|record| record.place.1);
+            let end = offsets.max().map_or(0, |last| last + 1);
             let next = committed.iter().find(|(partition, ..)| *partition == number).map_or(0, |(_, next, _)| *next);
-            Some(end - next)
+            (end - next).max(0)
         });
-        open.sum()
+        Some(open.sum())
     }
 
     pub(crate) fn asker(&self) -> BaseConsumer {
         self.consumer("read_uncommitted")
     }
 
-    /// All of the input: place, and the header that says which message it is.
-    pub(crate) fn read_input(&self, limit: Duration) -> Vec<((i32, i64), usize)> {
+    /// All of the input that was not withdrawn.
+    pub(crate) fn read_input(&self, limit: Duration) -> Vec<InputRecord> {
         let reader = self.consumer("read_committed");
         let mut assignment = TopicPartitionList::new();
         for partition in 0..INPUTS {
@@ -187,7 +196,7 @@ impl Watched {
             match reader.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
                     let number = header(&message, SEED_HEADER).parse().unwrap();
-                    found.push(((message.partition(), message.offset()), number));
+                    found.push(InputRecord { place: (message.partition(), message.offset()), number });
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
                 _ => {}

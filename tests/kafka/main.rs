@@ -29,3 +29,4 @@ mod outages;
 mod reload;
 mod starvation;
 mod takeover;
+mod too_large;

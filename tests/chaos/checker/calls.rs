@@ -1,17 +1,15 @@
 //! What the service saw: no window over its limit, no call that nobody needed, nothing but alerts' addresses asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{Judgement, Kind, facts::Facts};
 
 pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
     windows(facts, judgement);
     let mut asked: BTreeMap<&str, usize> = BTreeMap::new();
-    let seeded: BTreeSet<&str> =
-        facts.seeded.values().flat_map(|seeded| &seeded.alerts).map(|alert| &*alert.id).collect();
     for (at, call) in &facts.calls {
         let alert = call.path.strip_prefix("/api/alerts/").and_then(|rest| rest.strip_suffix("/ips"));
-        match alert.filter(|alert| seeded.contains(alert)) {
+        match alert.filter(|alert| facts.answers.contains_key(alert)) {
             Some(alert) => *asked.entry(alert).or_default() += 1,
             None => judgement.wrong(Kind::StrangeCall, *at, format!("{} was asked for", call.path)),
         }

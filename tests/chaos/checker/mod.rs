@@ -17,6 +17,7 @@ mod facts;
 mod metadata;
 mod process;
 mod progress;
+mod promptness;
 
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,8 @@ pub(crate) enum Kind {
     TooManyCalls,
     StrangeCall,
     NoProgress,
+    /// Answers came out long after they were there.
+    Late,
     Memory,
     Descriptors,
     Threads,
@@ -97,6 +100,7 @@ pub(crate) fn judge(lines: &[Line]) -> Judgement {
     commits::check(&facts, &mut judgement);
     calls::check(&facts, &mut judgement);
     progress::check(&facts, &mut judgement);
+    promptness::check(&facts, &mut judgement);
     process::check(&facts, &mut judgement);
     judgement.violations.sort_by_key(|violation| violation.at);
     judgement

@@ -326,6 +326,9 @@ fn a_clean_history_is_clean() {
     let late = line(66_100, Fact::ReadAll).at;
     lines.iter_mut().filter(|line| line.at > 109 * SECOND && line.at < late).for_each(|line| line.at += 57_100_000_000);
 })]
+#[case::published_late(Kind::Late, |lines: &mut Vec<Line>| {
+    lines.iter_mut().filter(|line| matches!(line.fact, Fact::Call(_))).for_each(|line| line.at -= 2 * SECOND);
+})]
 #[case::memory(Kind::Memory, |lines: &mut Vec<Line>| lines.push(process(9_500, 1_001)))]
 #[case::descriptors(Kind::Descriptors, |lines: &mut Vec<Line>| change_terms(lines, |terms| terms.descriptors = 49))]
 #[case::threads(Kind::Threads, |lines: &mut Vec<Line>| change_terms(lines, |terms| terms.threads = 19))]

@@ -1,0 +1,59 @@
+//! Alerts with more addresses than the output topic takes: they go to the dead letters, and hold nobody back.
+
+use std::{collections::HashSet, time::Duration};
+
+use alert_ips::{
+    domain::{dead_letter::DeadLetter, outcome::Reason},
+    sim::{Answer, Mix, Plan, world::World},
+};
+use jiff::Timestamp;
+use rstest::rstest;
+
+use crate::harness::{Broker, Config, Daemon, Service, Topics};
+
+const MESSAGES: usize = 300;
+
+/// Of the alerts that are alone in their message, each with this distance has too many addresses.
+const EACH: usize = 30;
+
+/// More than a batch of the daemon, less than so many addresses.
+const OUTPUT_TAKES: &str = "80000";
+const MANY: u32 = 6_000;
+
+/// What is refused fails at once; waiting for what can't be written beside it takes 20 s each time.
+const SOON: Duration = Duration::from_secs(60);
+
+#[rstest]
+#[case::at_least_once("at-least-once")]
+#[case::exactly_once("exactly-once")]
+fn an_alert_with_too_many_addresses_holds_nobody_back(#[case] delivery: &str) {
+    let Some(kafka) = Broker::shared() else { return };
+    let messages: Vec<_> = World::new(3, Timestamp::now()).take(MESSAGES).collect();
+    let alone = messages.iter().filter_map(|message| match &message.expected.alerts[..] {
+        [alert] if message.expected.rejection.is_none() && !alert.expired => Some(alert.id.clone()),
+        _ => None,
+    });
+    let large: HashSet<_> = alone.step_by(EACH).collect();
+    let many: Vec<_> = (0..MANY).map(|number| format!("2a01:db8:1111:2222:3333:4444:5555:{number:x}")).collect();
+    let service = Service::start(&[], |settings| {
+        let plan = Plan::new(7, Mix::ALL_FOUND);
+        settings.plan = large.iter().fold(plan, |plan, alert| plan.script(alert, vec![Answer::Found(many.clone())]));
+    });
+    let topics = Topics::create(&kafka.bootstrap, "too-large");
+    topics.configure(&topics.output, &[("max.message.bytes", OUTPUT_TAKES)]);
+    let alerts: usize = messages.iter().map(|message| message.expected.alerts.len()).sum();
+    topics.seed(messages);
+
+    let mut daemon =
+        Daemon::start(&Config::new(&topics, &service.origin).limits(&["1000 per 1s"]).set("output.delivery", delivery));
+    daemon.wait_for("everything is committed", SOON, |_| (topics.uncommitted() == 0).then_some(()));
+    daemon.stop();
+
+    let refused = topics.read(&topics.dead_letters).into_iter().map(|record| DeadLetter::read(record).unwrap());
+    let refused = refused.filter(|dead_letter| dead_letter.rejection.reason == Reason::TooLarge).count();
+    let asked = |alert: &String| service.sim.calls().iter().any(|call| call.path.contains(&**alert));
+    assert!(large.iter().all(asked) && large.len() >= 5);
+    // Some of them come again.
+    assert!(refused >= large.len(), "{refused} dead letters");
+    assert_eq!(topics.read(&topics.output).len() + refused, alerts);
+}
