@@ -21,7 +21,7 @@ const OUTPUT_TAKES: &str = "80000";
 const MANY: u32 = 6_000;
 
 /// What is refused fails at once; waiting for what can't be written beside it takes 20 s each time.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 #[rstest]
 #[case::at_least_once("at-least-once")]
