@@ -323,7 +323,7 @@ fn kafka_edge(settings: &Settings, clock: &Clock) -> Result<Edge, StartError> {
         }
         Delivery::ExactlyOnce => {
             // The same after a restart, so that it ends what the process before left open; and no other's.
-            let name = format!("{}-{}", settings.kafka.group_id, settings.instance.name);
+            let name = transactional_id(settings);
             let (transactor, transacted) =
                 transactor::start(&config, topics, &name, source.stamper(), notify, clock.clone())?;
             Outputs::ExactlyOnce { transactor, transacted }
