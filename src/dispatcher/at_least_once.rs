@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{
-    BATCH, DEAD_LETTER_FLOOR, Delivery, Dispatcher,
+    BATCH, Delivery, Dispatcher,
+    remedy::{Remedy, instead_of_too_large},
     writes::{Trouble, Writes},
 };
 use crate::{
-    domain::record::Destination,
     kafka::sink::{Ack, Sink, WriteFailed, WriteId},
     observe::health::Condition,
-    pipeline::{RecordId, Write},
+    pipeline::RecordId,
 };
 
 /// Writes that may wait for their acknowledgement before no further early ones are taken.
@@ -70,31 +70,21 @@ impl Dispatcher {
         let now = self.clock.boot();
         let Delivery::AtLeastOnce(delivery) = &mut self.delivery else { return };
         let writes = &mut delivery.writes;
-        match failed {
-            WriteFailed::TooLarge { bytes }
-                if *bytes > DEAD_LETTER_FLOOR || writes.to(id) == Some(Destination::Output) =>
-            {
-                if let Some((record, write)) = writes.take(id) {
-                    self.replace_too_large(record, write, *bytes);
+        let Some(to) = writes.to(id) else { return };
+        match Remedy::of(failed, to) {
+            Remedy::Replace { bytes } => {
+                if let Some((record, write)) = writes.take(id)
+                    && let Some(open) = self.open.get(&record)
+                {
+                    writes.push(record, instead_of_too_large(&open.record, write.what, bytes, self.clock.wall()));
                 }
             }
-            WriteFailed::BadTimestamp => writes.again_without_timestamp(id),
-            WriteFailed::Retriable(_) => {
+            Remedy::WithoutTimestamp => writes.again_without_timestamp(id),
+            Remedy::Again => writes.again(id, now),
+            Remedy::AgainAndTell => {
                 writes.again(id, now);
+                self.reporting.of(to).set(Condition::Waiting(failed.to_string()));
             }
-            WriteFailed::TooLarge { .. } | WriteFailed::Denied(_) | WriteFailed::TopicMissing(_) => {
-                if let Some(to) = writes.again(id, now) {
-                    self.reporting.of(to).set(Condition::Waiting(failed.to_string()));
-                }
-            }
-        }
-    }
-
-    fn replace_too_large(&mut self, id: RecordId, write: Write, bytes: usize) {
-        let Some(open) = self.open.get(&id) else { return };
-        let replacement = self.instead_of_too_large(&open.record, write.what, bytes);
-        if let Delivery::AtLeastOnce(delivery) = &mut self.delivery {
-            delivery.writes.push(id, replacement);
         }
     }
 

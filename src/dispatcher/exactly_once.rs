@@ -1,9 +1,13 @@
 //! Writes and commit points in transactions: a record is settled in the transaction that holds all that it led to. One at a
 //! time; what is decided meanwhile shares the next.
 
-use super::{DEAD_LETTER_FLOOR, Delivery, Dispatcher, transactions::Ready};
+use super::{
+    Delivery, Dispatcher,
+    remedy::{Remedy, instead_of_too_large},
+    transactions::Ready,
+};
 use crate::{
-    domain::{commit_point::CommitPoint, record::Destination},
+    domain::commit_point::CommitPoint,
     kafka::{
         sink::WriteFailed,
         transactor::{Outcome, Transacted},
@@ -72,15 +76,15 @@ impl Dispatcher {
     fn refused_in_transaction(&mut self, ready: &mut [Ready], at: usize, failed: &WriteFailed) {
         let Some((record, write)) = write_at(ready, at) else { return };
         let to = write.outgoing.to;
-        match failed {
-            WriteFailed::TooLarge { bytes } if *bytes > DEAD_LETTER_FLOOR || to == Destination::Output => {
+        match Remedy::of(failed, to) {
+            Remedy::Replace { bytes } => {
                 if let Some(open) = self.open.get(&record) {
-                    *write = self.instead_of_too_large(&open.record, write.what.clone(), *bytes);
+                    *write = instead_of_too_large(&open.record, write.what.clone(), bytes, self.clock.wall());
                 }
             }
-            WriteFailed::BadTimestamp => write.outgoing.timestamp = None,
-            WriteFailed::Retriable(_) => {}
-            WriteFailed::TooLarge { .. } | WriteFailed::Denied(_) | WriteFailed::TopicMissing(_) => {
+            Remedy::WithoutTimestamp => write.outgoing.timestamp = None,
+            Remedy::Again => {}
+            Remedy::AgainAndTell => {
                 self.reporting.of(to).set(Condition::Waiting(failed.to_string()));
                 let now = self.clock.boot();
                 if let Delivery::ExactlyOnce(transactions) = &mut self.delivery {

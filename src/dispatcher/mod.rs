@@ -9,6 +9,7 @@ mod exactly_once;
 mod leaving;
 mod lives;
 mod partitions;
+mod remedy;
 mod transactions;
 mod window;
 mod writes;
@@ -33,7 +34,6 @@ use self::{
 use crate::{
     clock::Clock,
     domain::{
-        outcome::{Reason, Rejection},
         phase::Phase,
         record::{Destination, Partition, Record},
         time::BootTime,
@@ -48,7 +48,7 @@ use crate::{
         health::{Condition, Pulse, Reporter},
         metrics::Metrics,
     },
-    pipeline::{Outlet, Pipeline, RecordId, Write, Written, dead_letter},
+    pipeline::{Outlet, Pipeline, RecordId, Write, Written},
 };
 
 /// How often what is settled is committed.
@@ -56,9 +56,6 @@ const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
 /// Most events of one kind taken in one turn of the loop.
 const BATCH: usize = 1024;
-
-/// A dead letter is cut to no less than this; a topic that takes less is of no use for dead letters.
-const DEAD_LETTER_FLOOR: usize = 4096;
 
 /// How many records may be open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -376,25 +373,6 @@ impl Dispatcher {
                 tracing::warn!(reason, detail = %rejection.detail, "a record went to the dead letters");
             }
         }
-    }
-
-    /// What takes the place of a write that the broker will never take: of an outcome a dead letter, of a dead letter a
-    /// shorter one.
-    fn instead_of_too_large(&self, record: &Record, what: Written, bytes: usize) -> Write {
-        let (rejection, limit) = match what {
-            Written::Outcome { .. } => {
-                let detail = format!(
-                    "the output record has {bytes} bytes, more than the broker takes: raise max.message.bytes of the \
-                     output topic and message.max.bytes in [kafka.properties], then replay it"
-                );
-                (Rejection { reason: Reason::TooLarge, detail }, usize::MAX)
-            }
-            Written::DeadLetter(rejection) => {
-                tracing::warn!(record = %record.receipt, bytes, "the broker takes no dead letter of this size; it is cut");
-                (rejection, (bytes / 2).max(DEAD_LETTER_FLOOR))
-            }
-        };
-        dead_letter(record.clone(), rejection, self.clock.wall(), limit)
     }
 
     fn noticed(&mut self, notice: Notice) {

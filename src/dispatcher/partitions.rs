@@ -125,10 +125,21 @@ impl Partitions {
     }
 
     pub(super) fn settle(&mut self, receipt: &Receipt, log: Log) {
-        if let Some(assigned) = self.assigned.get_mut(&receipt.partition).filter(|assigned| assigned.log == log) {
-            assigned.progress.settle(receipt.offset);
+        if let Some(assigned) = self.settled(receipt, log) {
             assigned.is_due = true;
         }
+    }
+
+    /// As [`settle`](Self::settle), where a commit that is made says so.
+    pub(super) fn settled_in_transaction(&mut self, receipt: &Receipt, log: Log) {
+        self.settled(receipt, log);
+    }
+
+    /// `None`: the record is of a log that has ended.
+    fn settled(&mut self, receipt: &Receipt, log: Log) -> Option<&mut Assigned> {
+        let assigned = self.assigned.get_mut(&receipt.partition).filter(|assigned| assigned.log == log)?;
+        assigned.progress.settle(receipt.offset);
+        Some(assigned)
     }
 
     /// These are to be given up: in them no calls are begun any more. Returns their logs.
@@ -162,13 +173,6 @@ impl Partitions {
             points.extend(point(&progress, assigned.epoch, partition, self.most_metadata));
         }
         (points, told)
-    }
-
-    /// A transaction with this record is committed.
-    pub(super) fn settled_in_transaction(&mut self, receipt: &Receipt, log: Log) {
-        if let Some(assigned) = self.assigned.get_mut(&receipt.partition).filter(|assigned| assigned.log == log) {
-            assigned.progress.settle(receipt.offset);
-        }
     }
 
     /// These were not committed.

@@ -57,14 +57,14 @@ impl Writes {
         self.unacknowledged.remove(&id)
     }
 
-    /// Sends a write again, after a pause for its topic. Returns which topic that is.
-    pub(super) fn again(&mut self, id: WriteId, now: BootTime) -> Option<Destination> {
+    /// Sends a write again, after a pause for its topic.
+    pub(super) fn again(&mut self, id: WriteId, now: BootTime) {
         self.full = false;
-        let to = self.unacknowledged.get(&id)?.1.outgoing.to;
-        let queue = self.queue(to);
-        queue.ids.push_back(id);
-        queue.not_before = now + AGAIN_AFTER;
-        Some(to)
+        if let Some(to) = self.to(id) {
+            let queue = self.queue(to);
+            queue.ids.push_back(id);
+            queue.not_before = now + AGAIN_AFTER;
+        }
     }
 
     /// As [`again`](Self::again), with the producer's timestamp instead of the write's own.

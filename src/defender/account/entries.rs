@@ -120,7 +120,8 @@ impl<J: Journal, T: Transport> Account<J, T> {
     fn apply(&mut self, stamped: &Stamped) {
         let Stamped { at, offset, entry } = stamped;
         self.standing.offset = *offset;
-        if entry.id.writer == self.last_entry.writer {
+        let is_own = entry.id.writer == self.last_entry.writer;
+        if is_own {
             // After a replay the journal's time is that of its newest entry, however long ago that was, until an entry of
             // our own comes back; and nothing is granted to us before.
             self.own_clock.adopt(&self.budget, *at, self.clock.boot());
@@ -132,10 +133,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         self.standing.since_checkpoint += 1;
         let now = self.clock.boot();
         self.own_clock.agree(self.budget.terms(), now);
-        if entry.id.writer == self.last_entry.writer
-            && self.standing.came_back(&entry.body)
-            && self.standing.is_usable()
-        {
+        if is_own && self.standing.came_back(&entry.body) && self.standing.is_usable() {
             self.declare();
         }
         match &entry.body {
