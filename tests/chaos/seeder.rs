@@ -111,7 +111,9 @@ fn producer(bootstrap: &str, input: &str) -> BaseProducer {
 fn write_together(producer: &BaseProducer, input: &str, messages: &[(usize, &Message)]) {
     loop {
         producer.begin_transaction().expect("a transaction begins");
-        messages.iter().for_each(|(number, message)| send(producer, input, *number, message));
+        for (number, message) in messages {
+            send(producer, input, *number, message);
+        }
         match patiently(|| producer.commit_transaction(LIMIT)) {
             Ok(()) => return,
             Err(_) => patiently(|| producer.abort_transaction(LIMIT)).expect("a transaction is aborted"),
@@ -121,7 +123,9 @@ fn write_together(producer: &BaseProducer, input: &str, messages: &[(usize, &Mes
 
 fn write_and_abort(producer: &BaseProducer, input: &str, message: &Message) {
     producer.begin_transaction().expect("a transaction begins");
-    (0..usize::try_from(INPUTS).unwrap()).for_each(|partition| send(producer, input, partition, message));
+    for partition in 0..usize::try_from(INPUTS).unwrap() {
+        send(producer, input, partition, message);
+    }
     producer.flush(LIMIT).expect("what is withdrawn is written before");
     patiently(|| producer.abort_transaction(LIMIT)).expect("a transaction is aborted");
 }
