@@ -10,6 +10,7 @@ use super::{
     writes::{Trouble, Writes},
 };
 use crate::{
+    crash_point::{self, Point},
     domain::record::Destination,
     kafka::sink::{Ack, Sink, WriteFailed, WriteId},
     observe::health::Condition,
@@ -101,6 +102,7 @@ impl Dispatcher {
     fn written(&mut self, id: WriteId) {
         let Delivery::AtLeastOnce(delivery) = &mut self.delivery else { return };
         let Some((record, write)) = delivery.writes.take(id) else { return };
+        crash_point::pass(Point::ProduceAcknowledged);
         self.count(&write);
         if let Some(open) = self.open.get_mut(&record) {
             open.acknowledged += 1;

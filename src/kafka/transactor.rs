@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    crash_point::{self, Point},
     domain::{commit_point::CommitPoint, record::Outgoing, time::BootTime},
 };
 
@@ -318,8 +319,10 @@ fn attempt(
 ) -> Result<(), Broken> {
     let kafka = &connected.kafka;
     kafka.begin_transaction().map_err(|error| before_the_end(&error))?;
+    crash_point::pass(Point::TransactionBegun);
     for (n, outgoing) in batch.writes.iter().enumerate() {
         send(kafka, topics, n, outgoing, limit)?;
+        crash_point::pass(Point::TransactionProduced);
     }
     let flushed = kafka.flush(limit.left());
     let mut failures = Vec::new();
@@ -332,15 +335,19 @@ fn attempt(
     // Only the source knows whether these partitions are still this instance's, and as which member of the group; and it
     // gives none up before this has ended.
     let Some(stamped) = source.stamp(&batch.points, STEP) else { return Err(Broken::Abort(Vec::new())) };
+    crash_point::pass(Point::TransactionBeforeOffsets);
     if stamped.list.count() > 0 {
         patiently(limit, || kafka.send_offsets_to_transaction(&stamped.list, &stamped.group, STEP))
             .map_err(|error| before_the_end(&error))?;
     }
+    crash_point::pass(Point::TransactionBeforeCommit);
     patiently(limit, || kafka.commit_transaction(STEP)).map_err(|error| match &error {
         KafkaError::Flush(_) => Broken::Abort(Vec::new()),
         KafkaError::Transaction(cause) if cause.txn_requires_abort() => Broken::Abort(Vec::new()),
         error => Broken::Unknown(words(error)),
-    })
+    })?;
+    crash_point::pass(Point::TransactionCommitted);
+    Ok(())
 }
 
 fn send(
