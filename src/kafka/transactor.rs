@@ -109,6 +109,9 @@ pub fn start(
     // What can never work is told at once; no broker is asked.
     thread.connect()?;
     let run = move || {
+        // At once, and not with the first batch: of partitions whose offsets stand in a transaction that the process before
+        // left open, the brokers don't say where to begin until that has ended.
+        thread.initialised();
         while let Ok(batch) = queue.recv() {
             let outcome = thread.transact(&batch);
             if ended.blocking_send(Transacted { batch, outcome }).is_err() {

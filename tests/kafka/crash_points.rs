@@ -197,6 +197,24 @@ fn a_crash_costs_no_more_than_it_may(#[case] delivery: &'static str, #[case] of:
     assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
 }
 
+/// The brokers end it after 30 s, and until then say nothing of the offsets in it, so that nobody can read on: but whoever
+/// comes under the same name ends it at once.
+#[test]
+fn a_transaction_that_a_crash_left_open_does_not_keep_the_next_life_waiting() {
+    let Some(kafka) = Broker::shared() else { return };
+    let case = Case { point: Point::TransactionBeforeCommit, passing: 1, delivery: EXACTLY_ONCE };
+    let service = service(&case);
+    let topics = Topics::create(&kafka.bootstrap, "crash-open");
+    let config = config(&topics, &service, &case);
+    let mut first = Daemon::start(&config.clone().crash_at(case.point, case.passing));
+    lead_past(&case, &mut first, &topics, &service);
+    let mut second = Daemon::start(&config);
+    second.wait_for("outputs of what was answered before", SESSION + Duration::from_secs(10), |_| {
+        (!topics.read(&topics.output).is_empty()).then_some(())
+    });
+    second.stop();
+}
+
 fn next(cases: &Mutex<VecDeque<Case>>) -> Option<Case> {
     cases.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
 }
@@ -230,8 +248,10 @@ fn crash(kafka: &Broker, case: &Case) {
     });
     let drained = begun.elapsed();
     second.stop();
+    let stopped = begun.elapsed();
     judge(topics, &service, seeded, before);
-    eprintln!("{case}: crashed after {crashed:.1?}, drained after {drained:.1?}, {:.1?}", begun.elapsed());
+    let judged = begun.elapsed();
+    eprintln!("{case}: crashed after {crashed:.1?}, drained {drained:.1?}, stopped {stopped:.1?}, judged {judged:.1?}");
 }
 
 fn service(case: &Case) -> Service {
