@@ -22,7 +22,7 @@ use std::{
 
 use alert_ips::{
     crash_point::{self, Point},
-    domain::settled::Settled,
+    domain::{alert::Severity, settled::Settled},
     sim::{
         Answer, Latency, Plan,
         world::{Shares, World},
@@ -33,7 +33,7 @@ use rstest::rstest;
 
 use crate::{
     fleet::is_full_run,
-    harness::{Broker, Checker, Config, Daemon, LONG, Place, Seeded, Seeding, Service, Topics, Visitor, eventually},
+    harness::{Broker, Checker, Config, Daemon, LONG, Place, Seeded, Service, Topics, Visitor, eventually},
 };
 
 const AT_LEAST_ONCE: &str = "at-least-once";
@@ -258,12 +258,13 @@ fn service(case: &Case) -> Service {
     Service::start(&LIMITS, |settings| {
         settings.plan = Plan::new(7, MIX.parse().unwrap());
         let way = way(case.point);
-        settings.latency = match way {
-            Way::Moves | Way::Stop => Latency::Fixed(Duration::from_millis(300)),
-            Way::Work | Way::ShortTokens => {
-                Latency::Uniform { from: Duration::from_millis(2), to: Duration::from_millis(40) }
-            }
+        let (from, to) = match way {
+            Way::Work | Way::ShortTokens => (2, 40),
+            Way::Moves => (250, 350),
+            // They end one by one, so that there is something to wait for again and again.
+            Way::Stop => (600, 1_800),
         };
+        settings.latency = Latency::Uniform { from: Duration::from_millis(from), to: Duration::from_millis(to) };
         if way == Way::ShortTokens {
             settings.token_lifetime = Duration::from_secs(1);
         }
@@ -295,7 +296,12 @@ fn lead_past(case: &Case, daemon: &mut Daemon, topics: &Topics, service: &Servic
     let shares = Shares { odd: 60, repeat: 0, storm: 0 };
     let mut world = World::new(7, Timestamp::now() - 10.minutes()).shares(shares);
     let mut seeding = topics.seeding();
-    (0..AT_FIRST).for_each(|_| write(&mut seeding, &mut world));
+    let mut write = || {
+        // Messages with several alerts are decided with the last of their calls: fewer ends to wait for.
+        let alone = (way == Way::Stop).then(|| world.alert(Severity::Medium));
+        seeding.write(alone.unwrap_or_else(|| world.next_message()));
+    };
+    (0..AT_FIRST).for_each(|_| write());
     let visitor = (way == Way::Moves).then(|| Visitor::come_and_go(topics, SESSION));
     let mut is_asked_to_stop = way != Way::Stop;
     let status = loop {
@@ -307,15 +313,11 @@ fn lead_past(case: &Case, daemon: &mut Daemon, topics: &Topics, service: &Servic
             daemon.terminate();
             is_asked_to_stop = true;
         }
-        write(&mut seeding, &mut world);
+        write();
         thread::sleep(if begun.elapsed() < LATER { PAUSE } else { LATER_PAUSE });
     };
     drop(visitor);
     (status, seeding.end())
-}
-
-fn write(seeding: &mut Seeding<'_>, world: &mut World) {
-    seeding.write(world.next_message());
 }
 
 /// What stood in Kafka when the process was dead.

@@ -265,6 +265,8 @@ impl Topics {
         let mut config = self.client();
         config.set("group.id", &self.group).set("isolation.level", "read_committed");
         config.set("enable.partition.eof", "true").set("enable.auto.commit", "false");
+        // The end of a partition is told with the answer to a fetch that found nothing.
+        config.set("fetch.wait.max.ms", "50");
         config.create().unwrap()
     }
 
