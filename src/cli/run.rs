@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     config::{JournalKind, Loaded},
+    crash_point,
     daemon::Daemon,
     dispatcher::Unfinished,
     ops::systemd::ServiceManager,
@@ -22,10 +23,26 @@ pub(super) fn run(configured: &Configured, printer: &mut Printer) -> Exit {
         Ok(guard) => guard,
         Err(exit) => return exit,
     };
+    if let Err(exit) = arm_crash_point(printer) {
+        return exit;
+    }
     for warning in &loaded.warnings {
         tracing::warn!(%warning, "the configuration may surprise");
     }
     block_on(daemon(configured, &loaded))
+}
+
+/// Arms the crash point that the environment names, if it names one.
+fn arm_crash_point(printer: &mut Printer) -> Result<(), Exit> {
+    let Some(text) = std::env::var_os(crash_point::VARIABLE) else { return Ok(()) };
+    if !crash_point::AVAILABLE {
+        tracing::warn!("{} is set, and has no effect: only builds for tests have crash points", crash_point::VARIABLE);
+        return Ok(());
+    }
+    crash_point::arm(&text.to_string_lossy()).map_err(|error| {
+        printer.complain(&format!("error: {error}"));
+        Exit::Config
+    })
 }
 
 async fn daemon(configured: &Configured, loaded: &Loaded) -> Exit {

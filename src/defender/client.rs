@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    crash_point::{self, Point},
     domain::{
         journal::{Permit, Reached},
         retry::Verdict,
@@ -43,6 +44,7 @@ pub async fn call(transport: &impl Transport, clock: &Clock, permit: Permit, url
     if clock.boot() >= permit.expires {
         return Call { reached: Reached::Unused, answer: None };
     }
+    crash_point::pass(Point::CallBeforeRequest);
     let result = transport.send(request).await;
     let at = clock.wall();
     match result {
@@ -52,6 +54,7 @@ pub async fn call(transport: &impl Transport, clock: &Clock, permit: Permit, url
                 response.body.clear();
             }
             let verdict = classify(&response, at);
+            crash_point::pass(Point::CallAnswered);
             let bad = matches!(&verdict, Verdict::Retry(failure) if failure.kind == crate::domain::retry::FailureKind::BadResponse);
             let end = if bad { CallEnd::BadResponse } else { CallEnd::Status(response.status) };
             Call { reached: Reached::Complete, answer: Some(Answered { verdict, end, at }) }

@@ -9,6 +9,8 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use crate::crash_point::{self, Point};
+
 /// Most bytes of a body that are read.
 pub const MAX_BODY: usize = 4 * 1024 * 1024;
 
@@ -140,6 +142,7 @@ impl HttpTransport {
         let truncated = |error: reqwest::Error| HttpFailure::Truncated(words(&error));
         // Most answers are one chunk: they are taken as they are.
         let Some(first) = response.chunk().await.map_err(truncated)? else { return Ok(Bytes::new()) };
+        crash_point::pass(Point::HttpMidBody);
         let Some(second) = response.chunk().await.map_err(truncated)? else { return Ok(first) };
         let mut body = BytesMut::from(first);
         let mut next = Some(second);
@@ -169,6 +172,7 @@ impl Transport for HttpTransport {
             .await
             .map_err(|_| HttpFailure::Timeout(self.timeouts.head))?
             .map_err(failure)?;
+        crash_point::pass(Point::HttpHeadReceived);
         let mut answer = head(response.status().as_u16(), response.headers());
         answer.body = tokio::time::timeout_at(started + self.timeouts.total, Self::body(response))
             .await

@@ -11,6 +11,7 @@ use super::{
     writes::{Trouble, Writes},
 };
 use crate::{
+    crash_point::{self, Point},
     kafka::sink::{Ack, Sink, WriteFailed, WriteId},
     observe::health::Condition,
     pipeline::RecordId,
@@ -91,6 +92,7 @@ impl Dispatcher {
     fn written(&mut self, id: WriteId) {
         let Delivery::AtLeastOnce(delivery) = &mut self.delivery else { return };
         let Some((record, write)) = delivery.writes.take(id) else { return };
+        crash_point::pass(Point::ProduceAcknowledged);
         self.count(&write);
         if let Some(open) = self.open.get_mut(&record) {
             open.acknowledged += 1;

@@ -24,6 +24,7 @@ use super::{
     notice::{self, Client, Notice, Reporter},
     source::StartSourceError,
 };
+use crate::crash_point::{self, Point};
 
 /// A consumer that subscribes, with its committing thread. Dropping it leaves the group and may take as long as the
 /// brokers are away.
@@ -92,7 +93,10 @@ impl Drop for Connection {
 
 /// Commits and waits for the answer, as long as librdkafka gives the coordinator.
 pub(super) fn commit(kafka: &BaseConsumer<Callbacks>, list: TopicPartitionList) -> Result<TopicPartitionList, String> {
-    match kafka.commit(&list, CommitMode::Sync) {
+    crash_point::pass(Point::CommitBefore);
+    let committed = kafka.commit(&list, CommitMode::Sync);
+    crash_point::pass(Point::CommitAnswered);
+    match committed {
         Ok(()) => Ok(list),
         Err(error) => Err(notice::error_words(&error)),
     }

@@ -32,9 +32,12 @@ use super::{
     notice::{self, Client, Notice, Reporter, Trouble},
     source::{Mail, Mailbox, SettledReply, SourceEvent, StampAsk, Stamped, Start, StartSourceError},
 };
-use crate::domain::{
-    commit_point::CommitPoint,
-    record::{Epoch, Partition, Record},
+use crate::{
+    crash_point::{self, Point},
+    domain::{
+        commit_point::CommitPoint,
+        record::{Epoch, Partition, Record},
+    },
 };
 
 /// Records handed over at once.
@@ -138,6 +141,7 @@ impl Consumer {
             self.flow.hold_partitions(self.connection.kafka(), &self.assigned, held);
             if stop {
                 self.commit_at_the_end();
+                crash_point::pass(Point::DrainBeforeLeaving);
                 return End::Stopped;
             }
             self.commit();
@@ -177,6 +181,7 @@ impl Consumer {
                 Some(Ok(message)) => {
                     if let Some(record) = self.assigned.record(&message) {
                         self.batch.push(record);
+                        crash_point::pass(Point::ConsumerPolled);
                     }
                     limit = Duration::ZERO;
                 }
@@ -210,6 +215,7 @@ impl Consumer {
         match self.events.try_reserve() {
             Ok(permit) => {
                 permit.send(SourceEvent::Records(mem::replace(&mut self.batch, Vec::with_capacity(BATCH))));
+                crash_point::pass(Point::ConsumerHandedOver);
                 self.reporter().working();
                 true
             }
@@ -238,6 +244,7 @@ impl Consumer {
     }
 
     fn assign(&mut self, list: &TopicPartitionList) {
+        crash_point::pass(Point::AssignBefore);
         let Some(Placed { list, committed }) = self.place(list) else { return };
         let accepted = match self.kafka().rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.kafka().incremental_assign(&list),
@@ -258,6 +265,7 @@ impl Consumer {
         }
         let committed = self.assigned.points(&committed);
         self.tell(SourceEvent::Assigned { partitions, committed, epoch: self.epoch });
+        crash_point::pass(Point::AssignAfter);
     }
 
     /// Asks where partitions begin, and how far they are settled. Without an answer nothing is read: what was settled would
@@ -278,6 +286,7 @@ impl Consumer {
     }
 
     fn revoke(&mut self, revoked: &TopicPartitionList) {
+        crash_point::pass(Point::RevokeTold);
         let lost = self.kafka().assignment_lost();
         let partitions = self.assigned.partitions(revoked);
         self.batch.retain(|record| !partitions.contains(&record.receipt.partition));
@@ -293,6 +302,7 @@ impl Consumer {
             self.commit_now(|partition| partitions.contains(partition));
         }
         self.commits.retain(|partition, _| !partitions.contains(partition));
+        crash_point::pass(Point::RevokeBeforeGivingUp);
         let given_up = match self.kafka().rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.kafka().incremental_unassign(revoked),
             _ => self.kafka().unassign(),
@@ -303,6 +313,7 @@ impl Consumer {
         self.assigned.remove(&partitions);
         // Should they come back, they begin anew.
         self.flow.forget(&partitions);
+        crash_point::pass(Point::RevokeGivenUp);
     }
 
     /// Waits for the dispatcher's answer; and vouches meanwhile for what it still commits in a transaction.
@@ -314,6 +325,7 @@ impl Consumer {
                 answer => return answer.unwrap_or_default(),
             }
             left = left.saturating_sub(ANSWER_STEP);
+            crash_point::pass(Point::RevokeWaiting);
         }
         Vec::new()
     }

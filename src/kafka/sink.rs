@@ -20,7 +20,10 @@ use super::{
     ear::Ear,
     notice::{self, Client, Notice, Reporter, Trouble},
 };
-use crate::domain::record::{Destination, Outgoing};
+use crate::{
+    crash_point::{self, Point},
+    domain::record::{Destination, Outgoing},
+};
 
 /// How often it is tried again to hand over an acknowledgement for which there is no room.
 const ACK_RETRY: Duration = Duration::from_millis(1);
@@ -118,6 +121,7 @@ impl Sink {
         let Some(producer) = &self.producer else {
             return Err(Refusal::Fatal("the producer could not be made anew".to_owned()));
         };
+        crash_point::pass(Point::ProduceBefore);
         producer.send(native(&self.topics, write, outgoing)).map_err(|(error, _)| {
             let fatal = producer.client().fatal_error().map(|(_, reason)| reason);
             producer.context().refused(&error, fatal, outgoing)

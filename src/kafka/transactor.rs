@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    crash_point::{self, Point},
     domain::{commit_point::CommitPoint, record::Outgoing, time::BootTime},
 };
 
@@ -108,6 +109,9 @@ pub fn start(
     // What can never work is told at once; no broker is asked.
     thread.connect()?;
     let run = move || {
+        // At once, and not with the first batch: of partitions whose offsets stand in a transaction that the process before
+        // left open, the brokers don't say where to begin until that has ended.
+        thread.initialised();
         while let Ok(batch) = queue.recv() {
             let outcome = thread.transact(&batch);
             if ended.blocking_send(Transacted { batch, outcome }).is_err() {
@@ -317,23 +321,29 @@ fn attempt(
     limit: Limit<'_>,
 ) -> Result<(), Broken> {
     connected.kafka.begin_transaction().map_err(|error| before_the_end(&error))?;
+    crash_point::pass(Point::TransactionBegun);
     for (n, outgoing) in batch.writes.iter().enumerate() {
         send(&connected.kafka, topics, n, outgoing, limit)?;
+        crash_point::pass(Point::TransactionProduced);
     }
     all_written(connected, limit)?;
     // Only the source knows whether these partitions are still this instance's, and as which member of the group; and it
     // gives none up before this has ended.
     let Some(stamped) = source.stamp(&batch.points, STEP) else { return Err(Broken::Abort(Vec::new())) };
+    crash_point::pass(Point::TransactionBeforeOffsets);
     let kafka = &connected.kafka;
     if stamped.list.count() > 0 {
         patiently(limit, || kafka.send_offsets_to_transaction(&stamped.list, &stamped.group, STEP))
             .map_err(|error| before_the_end(&error))?;
     }
+    crash_point::pass(Point::TransactionBeforeCommit);
     patiently(limit, || kafka.commit_transaction(STEP)).map_err(|error| match &error {
         KafkaError::Flush(_) => Broken::Abort(Vec::new()),
         KafkaError::Transaction(cause) if cause.txn_requires_abort() => Broken::Abort(Vec::new()),
         error => Broken::Unknown(words(error)),
-    })
+    })?;
+    crash_point::pass(Point::TransactionCommitted);
+    Ok(())
 }
 
 fn send(

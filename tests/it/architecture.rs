@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use alert_ips::crash_point::Point;
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// A source file: its path below `src/`, and its text without comments and without its unit tests.
@@ -165,12 +167,29 @@ fn librdkafka_is_configured_in_one_place() {
 #[test]
 fn only_main_ends_the_process() {
     let ends = ["process::exit", "process::abort"];
+    // A crash point is nothing in a release build.
+    let allowed = [Path::new("main.rs"), Path::new("crash_point.rs")];
     let offenders: Vec<_> = sources()
         .into_iter()
-        .filter(|source| source.path != Path::new("main.rs") && ends.iter().any(|call| source.code.contains(call)))
+        .filter(|source| {
+            !allowed.contains(&source.path.as_path()) && ends.iter().any(|call| source.code.contains(call))
+        })
         .map(|source| source.path)
         .collect();
     assert_eq!(offenders, Vec::<PathBuf>::new());
+}
+
+#[test]
+fn every_crash_point_is_passed_somewhere() {
+    let sources = sources();
+    let shell = sources.iter().filter(|source| source.path != Path::new("crash_point.rs"));
+    let named: BTreeSet<_> = shell
+        .flat_map(|source| {
+            source.code.match_indices("Point::").map(|(at, name)| identifier(&source.code[at + name.len()..]))
+        })
+        .collect();
+    let nowhere: Vec<_> = Point::ALL.iter().filter(|point| !named.contains(&format!("{point:?}"))).collect();
+    assert_eq!(nowhere, Vec::<&Point>::new());
 }
 
 /// The checks can fail: planted offences are seen.

@@ -202,6 +202,18 @@ async fn a_property_that_librdkafka_does_not_know_is_told_with_its_line() {
     }
 }
 
+/// Nothing is begun: there are no brokers, and it does not wait for any.
+#[tokio::test]
+async fn a_crash_point_that_does_not_exist_is_told_with_those_that_do() {
+    let config = Config::new(&format!("http://{}", nobody()), &nobody());
+    let file = config.file();
+    let mut run = command(&["run", "--config", &file]);
+    run.env("ALERT_IPS_CRASH_AT", "claim.taken:1");
+    let ended: Ended = timeout(LONG, run.output()).await.expect("it ends").unwrap().into();
+    assert_eq!(ended.code, 78, "{}", ended.all());
+    assert!(ended.err.contains("\"claim.taken:1\"") && ended.err.contains("claim.granted"), "{}", ended.err);
+}
+
 #[rstest]
 #[case::check("check")]
 #[case::config("config")]

@@ -21,6 +21,7 @@
 )]
 mod harness;
 
+mod crash_points;
 mod delivery;
 mod exactly_once;
 mod fleet;

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use crate::{
+    crash_point::{self, Point},
     domain::{
         journal::{Body, Entry},
         time::BootTime,
@@ -69,6 +70,7 @@ impl Outbox {
         let end = self.unsent[..most].iter().position(ends_message).map_or(most, |last| last + 1);
         let rest = self.unsent.split_off(end);
         let message = std::mem::replace(&mut self.unsent, rest);
+        pass_each(&message, BEFORE_APPEND);
         (!message.is_empty()).then_some(message)
     }
 
@@ -94,6 +96,7 @@ impl Outbox {
     pub(super) fn acknowledged(&mut self, id: AppendId) {
         if let Some(sent) = self.sent.iter_mut().find(|sent| sent.id == id) {
             sent.acknowledged = true;
+            pass_each(&sent.entries, APPENDED);
         }
         self.forget_arrived();
     }
@@ -111,6 +114,23 @@ impl Outbox {
 
     fn forget_arrived(&mut self) {
         self.sent.retain(|sent| !(sent.acknowledged && sent.read));
+    }
+}
+
+/// The crash points of claims, answers and checkpoints.
+type Points = [Point; 3];
+
+const BEFORE_APPEND: Points = [Point::ClaimBeforeAppend, Point::AnswerBeforeAppend, Point::CheckpointBeforeAppend];
+const APPENDED: Points = [Point::ClaimAppended, Point::AnswerAppended, Point::CheckpointAppended];
+
+fn pass_each(entries: &[Entry], [claim, answer, checkpoint]: Points) {
+    for entry in entries {
+        match &entry.body {
+            Body::Claim(_) => crash_point::pass(claim),
+            Body::Answer(_) => crash_point::pass(answer),
+            Body::Checkpoint(_) => crash_point::pass(checkpoint),
+            Body::Terms(_) | Body::Freeze(_) => {}
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 
 use super::Account;
 use crate::{
+    crash_point::{self, Point},
     defender::{
         journal::Journal,
         token::{self, SignInFailure, Token},
@@ -163,6 +164,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         };
         let (sign_in, transport) = (self.config.sign_in.clone(), self.transport.clone());
         let wall = self.clock.wall();
+        crash_point::pass(Point::TokenBeforeRequest);
         self.access.signing_in.spawn(async move { sign_in.fetch(&*transport, &secret, now, wall).await });
     }
 
@@ -171,6 +173,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let now = self.clock.boot();
         match result {
             Ok(token) => {
+                crash_point::pass(Point::TokenFetched);
                 self.reporting.metrics.token_refreshed();
                 self.access.sign_in_failures = 0;
                 self.access.sign_in_trouble = None;

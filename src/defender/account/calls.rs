@@ -6,6 +6,7 @@ use rand::RngExt as _;
 
 use super::{Account, access::Generation};
 use crate::{
+    crash_point::{self, Point},
     defender::{
         client::{Call, call},
         journal::Journal,
@@ -177,6 +178,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
 
     /// Makes the call as soon as this host's clock allows it too, unless an answer came while the claim was on its way.
     pub(super) fn granted(&mut self, permit: Permit, id: AlertId) {
+        crash_point::pass(Point::ClaimGranted);
         let lookup = self.lookups.get(&id).map(|lookup| &lookup.alert);
         let fresh = lookup.and_then(|alert| self.answers.fresh(alert, self.clock.wall()));
         if let Some(outcome) = fresh {

@@ -112,6 +112,6 @@ fn calls(service: &Service) -> u64 {
 }
 
 /// What was asked for, or less.
-fn is_full_run() -> bool {
+pub(super) fn is_full_run() -> bool {
     env::var("ALERT_IPS_FULL").is_ok_and(|value| value == "1")
 }

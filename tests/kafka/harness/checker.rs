@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{Seeded, Service, Topics};
 
 /// A message's place in the input: partition and offset.
-type Place = (i32, i64);
+pub type Place = (i32, i64);
 
 /// What was seeded, and what must be in the topics for it.
 pub struct Checker {
@@ -45,10 +45,8 @@ impl Checker {
 
     /// What was seeded later is expected too.
     pub fn also(mut self, service: &Service, seeded: Vec<Seeded>) -> Self {
-        self.expected.extend(seeded.into_iter().map(|seeded| {
-            let receipt = &seeded.record.receipt;
-            ((receipt.partition.number, receipt.offset), Expected::of(seeded, service))
-        }));
+        self.expected
+            .extend(seeded.into_iter().map(|seeded| (place_of(&seeded.record), Expected::of(seeded, service))));
         self
     }
 
@@ -91,16 +89,22 @@ impl Checker {
         }
     }
 
+    /// How many outputs and dead letters each message has led to so far.
+    pub fn published(topics: &Topics) -> BTreeMap<Place, usize> {
+        let outputs = topics.read(&topics.output).into_iter().map(|record| place_of_output(topics, &record).0);
+        let dead_letters = topics.read(&topics.dead_letters).into_iter();
+        let dead_letters = dead_letters.map(|record| place_of(&DeadLetter::read(record).unwrap().original));
+        let mut published = BTreeMap::new();
+        outputs.chain(dead_letters).for_each(|place| *published.entry(place).or_default() += 1);
+        published
+    }
+
     /// The output records by the place of their input, which their `ce_id` names.
     fn outputs(&self) -> HashMap<Place, Vec<Output>> {
         let mut outputs: HashMap<_, Vec<_>> = HashMap::new();
         for record in self.topics.read(&self.topics.output) {
-            let ce_id = header(&record, "ce_id");
-            let parts: Vec<_> = ce_id.split('/').collect();
-            let [topic, partition, offset, index] = parts[..] else { panic!("ce_id {ce_id}") };
-            assert_eq!(topic, self.topics.input);
-            let place = (partition.parse().unwrap(), offset.parse().unwrap());
-            outputs.entry(place).or_default().push(Output { index: index.parse().unwrap(), record });
+            let (place, index) = place_of_output(&self.topics, &record);
+            outputs.entry(place).or_default().push(Output { index, record });
         }
         outputs
     }
@@ -109,8 +113,7 @@ impl Checker {
         let mut dead_letters: HashMap<_, Vec<_>> = HashMap::new();
         for record in self.topics.read(&self.topics.dead_letters) {
             let dead_letter = DeadLetter::read(record).unwrap();
-            let receipt = &dead_letter.original.receipt;
-            dead_letters.entry((receipt.partition.number, receipt.offset)).or_default().push(dead_letter);
+            dead_letters.entry(place_of(&dead_letter.original)).or_default().push(dead_letter);
         }
         dead_letters
     }
@@ -201,6 +204,20 @@ impl Expected {
         }
         found.len() - 1
     }
+}
+
+/// Where a record of the input stands.
+fn place_of(record: &Record) -> Place {
+    (record.receipt.partition.number, record.receipt.offset)
+}
+
+/// The place that an output's `ce_id` names, and the index of the alert there.
+fn place_of_output(topics: &Topics, output: &Record) -> (Place, usize) {
+    let ce_id = header(output, "ce_id");
+    let parts: Vec<_> = ce_id.split('/').collect();
+    let [topic, partition, offset, index] = parts[..] else { panic!("ce_id {ce_id}") };
+    assert_eq!(topic, topics.input);
+    ((partition.parse().unwrap(), offset.parse().unwrap()), index.parse().unwrap())
 }
 
 /// The one value of a header, as text.

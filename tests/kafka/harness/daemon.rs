@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use alert_ips::sim::world::TENANT;
+use alert_ips::{
+    crash_point::{self, Point},
+    sim::world::TENANT,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -34,6 +37,8 @@ pub struct Config {
     file: String,
     properties: String,
     set: Vec<String>,
+    program: PathBuf,
+    crash_at: Option<String>,
 }
 
 impl Config {
@@ -67,7 +72,13 @@ impl Config {
             format = "json"
             "#
         );
-        Self { file, properties: "[kafka.properties]\n".to_owned(), set: Vec::new() }
+        Self {
+            file,
+            properties: "[kafka.properties]\n".to_owned(),
+            set: Vec::new(),
+            program: program(),
+            crash_at: None,
+        }
     }
 
     /// With a further account, of another tenant.
@@ -119,6 +130,18 @@ impl Config {
         self
     }
 
+    /// The program that was built with the tests, whatever the environment says: a release build has no crash points.
+    pub fn built_with_tests(mut self) -> Self {
+        self.program = built_with_tests();
+        self
+    }
+
+    /// Aborts when it passes this point for the `passing`-th time.
+    pub fn crash_at(mut self, point: Point, passing: u32) -> Self {
+        self.crash_at = Some(format!("{}:{passing}", point.name()));
+        self
+    }
+
     /// Runs another command of the program with this configuration, to its end.
     pub fn run(&self, words: &[&str]) -> Output {
         let folder = tempfile::tempdir().unwrap();
@@ -130,7 +153,7 @@ impl Config {
         fs::write(folder.join("client-secret"), "a secret for a simulated sign-in").unwrap();
         let file = folder.join("alert-ips.toml");
         fs::write(&file, format!("{}\n{}", self.file, self.properties)).unwrap();
-        let mut command = Command::new(program());
+        let mut command = Command::new(&self.program);
         command.args(words).arg("--config").arg(file);
         // As the unit file sets it.
         command.envs([
@@ -138,6 +161,9 @@ impl Config {
             ("MALLOC_TRIM_THRESHOLD_", "65536"),
             ("MALLOC_MMAP_THRESHOLD_", "65536"),
         ]);
+        // That of the tests says which of them run.
+        command.env_remove(crash_point::VARIABLE);
+        command.envs(self.crash_at.iter().map(|at| (crash_point::VARIABLE, at)));
         for assignment in &self.set {
             command.args(["--set", assignment]);
         }
@@ -333,5 +359,9 @@ impl Drop for Daemon {
 
 /// The program to test: that of the environment, else the one built with the tests.
 pub fn program() -> PathBuf {
-    env::var_os("ALERT_IPS_BIN").map_or_else(|| env!("CARGO_BIN_EXE_alert-ips").into(), PathBuf::from)
+    env::var_os("ALERT_IPS_BIN").map_or_else(built_with_tests, PathBuf::from)
+}
+
+fn built_with_tests() -> PathBuf {
+    env!("CARGO_BIN_EXE_alert-ips").into()
 }

@@ -7,6 +7,7 @@ mod journal;
 mod node;
 mod service;
 mod topics;
+mod visitor;
 
 use std::{
     thread,
@@ -15,12 +16,13 @@ use std::{
 
 pub use self::{
     broker::{Broker, is_asked_for},
-    checker::{Checker, Published},
+    checker::{Checker, Place, Published},
     daemon::{CLIENT, Config, Daemon, program},
     journal::JournalMessage,
     node::Node,
     service::Service,
-    topics::{Seeded, Topics},
+    topics::{Seeded, Seeding, Topics},
+    visitor::Visitor,
 };
 
 /// Far longer than anything takes on a busy machine.

@@ -8,7 +8,10 @@ use std::{
 };
 
 use alert_ips::{
-    domain::record::{Epoch, Header, Partition, Receipt, Record},
+    domain::{
+        record::{Epoch, Header, Partition, Receipt, Record},
+        settled::Settled,
+    },
     sim::world::Message,
 };
 use jiff::Timestamp;
@@ -45,6 +48,15 @@ pub struct Seeded {
     pub record: Record,
     pub message: Message,
     pub traceparent: String,
+}
+
+/// Messages that are written to the input one by one.
+pub struct Seeding<'a> {
+    topics: &'a Topics,
+    producer: BaseProducer,
+    /// How many the topic held before.
+    first: usize,
+    messages: Vec<Message>,
 }
 
 impl Topics {
@@ -107,37 +119,19 @@ impl Topics {
         block_on(self.admin().alter_configs([&config], &options())).unwrap()[0].as_ref().unwrap();
     }
 
+    /// Messages to be written one by one.
+    pub fn seeding(&self) -> Seeding<'_> {
+        let first = usize::try_from(self.count(&self.input)).unwrap();
+        Seeding { topics: self, producer: self.producer(), first, messages: Vec::new() }
+    }
+
     /// Writes the messages and reads them back, so that their places and timestamps are known.
     pub fn seed(&self, messages: Vec<Message>) -> Vec<Seeded> {
-        let producer = self.producer();
-        let first = usize::try_from(self.count(&self.input)).unwrap();
-        for (number, message) in (first..).zip(&messages) {
-            let number = number.to_string();
-            let headers = OwnedHeaders::new()
-                .insert(KafkaHeader { key: SEED_HEADER, value: Some(&number) })
-                .insert(KafkaHeader { key: "traceparent", value: Some(&traceparent(&number)) });
-            let mut record = BaseRecord::<[u8], [u8]>::to(&self.input).headers(headers);
-            record.key = message.key.as_deref();
-            record.payload = message.payload.as_deref();
-            send(&producer, record);
+        let mut seeding = self.seeding();
+        for message in messages {
+            seeding.write(message);
         }
-        producer.flush(ANSWER).unwrap();
-        let mut records: BTreeMap<usize, Record> = BTreeMap::new();
-        for record in self.read(&self.input) {
-            let number = record.headers.iter().find(|header| &*header.name == SEED_HEADER).unwrap();
-            let number = std::str::from_utf8(number.value.as_deref().unwrap()).unwrap().parse().unwrap();
-            if number >= first {
-                assert!(records.insert(number, record).is_none(), "seeded once");
-            }
-        }
-        assert_eq!(records.len(), messages.len());
-        let seeded = records.into_iter().zip(messages);
-        seeded
-            .map(|((number, record), message)| {
-                let traceparent = traceparent(&number.to_string());
-                Seeded { record, message, traceparent }
-            })
-            .collect()
+        seeding.end()
     }
 
     /// Writes `count` small alerts of low severity, each with an id of its own, with this pause after each; evenly to all
@@ -223,9 +217,7 @@ impl Topics {
     /// Offsets of the input that the group has not committed.
     pub fn uncommitted(&self) -> i64 {
         let consumer = self.consumer();
-        let mut asked = TopicPartitionList::new();
-        asked.add_partition_range(&self.input, 0, PARTITIONS - 1);
-        let committed = consumer.committed_offsets(asked, ANSWER).unwrap();
+        let committed = self.committed(&consumer);
         let open = committed.elements().into_iter().map(|partition| {
             let (_, end) = consumer.fetch_watermarks(&self.input, partition.partition(), ANSWER).unwrap();
             match partition.offset() {
@@ -234,6 +226,23 @@ impl Topics {
             }
         });
         open.sum()
+    }
+
+    /// How far the group says, by what it has committed, that the input is settled: of each partition the offset and what is
+    /// settled beyond.
+    pub fn settled(&self) -> BTreeMap<i32, (i64, Settled)> {
+        let committed = self.committed(&self.consumer());
+        let settled = committed.elements().into_iter().filter_map(|partition| {
+            let Offset::Offset(next) = partition.offset() else { return None };
+            Some((partition.partition(), (next, Settled::read(next, partition.metadata()).unwrap())))
+        });
+        settled.collect()
+    }
+
+    fn committed(&self, consumer: &BaseConsumer) -> TopicPartitionList {
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition_range(&self.input, 0, PARTITIONS - 1);
+        consumer.committed_offsets(asked, ANSWER).unwrap()
     }
 
     fn all(&self) -> [&str; 4] {
@@ -256,6 +265,8 @@ impl Topics {
         let mut config = self.client();
         config.set("group.id", &self.group).set("isolation.level", "read_committed");
         config.set("enable.partition.eof", "true").set("enable.auto.commit", "false");
+        // The end of a partition is told with the answer to a fetch that found nothing.
+        config.set("fetch.wait.max.ms", "50");
         config.create().unwrap()
     }
 
@@ -276,6 +287,41 @@ impl Drop for Topics {
         if !std::thread::panicking() && env::var_os("ALERT_IPS_KEEP_TOPICS").is_none() {
             let _ = block_on(self.admin().delete_topics(&self.all(), &options()));
         }
+    }
+}
+
+impl Seeding<'_> {
+    pub fn write(&mut self, message: Message) {
+        let number = (self.first + self.messages.len()).to_string();
+        let headers = OwnedHeaders::new()
+            .insert(KafkaHeader { key: SEED_HEADER, value: Some(&number) })
+            .insert(KafkaHeader { key: "traceparent", value: Some(&traceparent(&number)) });
+        let mut record = BaseRecord::<[u8], [u8]>::to(&self.topics.input).headers(headers);
+        record.key = message.key.as_deref();
+        record.payload = message.payload.as_deref();
+        send(&self.producer, record);
+        self.messages.push(message);
+    }
+
+    /// Reads all of them back, so that their places and timestamps are known.
+    pub fn end(self) -> Vec<Seeded> {
+        self.producer.flush(ANSWER).unwrap();
+        let mut records: BTreeMap<usize, Record> = BTreeMap::new();
+        for record in self.topics.read(&self.topics.input) {
+            let number = record.headers.iter().find(|header| &*header.name == SEED_HEADER).unwrap();
+            let number = std::str::from_utf8(number.value.as_deref().unwrap()).unwrap().parse().unwrap();
+            if number >= self.first {
+                assert!(records.insert(number, record).is_none(), "seeded once");
+            }
+        }
+        assert_eq!(records.len(), self.messages.len());
+        let seeded = records.into_iter().zip(self.messages);
+        seeded
+            .map(|((number, record), message)| {
+                let traceparent = traceparent(&number.to_string());
+                Seeded { record, message, traceparent }
+            })
+            .collect()
     }
 }
 
