@@ -4,8 +4,14 @@
 //! The law: every [`Batch`] comes back with what became of it. Committed means that all of it is in Kafka, aborted that a
 //! `read_committed` reader never sees any of it. Where Kafka does not say which, a new producer ends what the old one left
 //! open, and the committed offsets tell.
+//!
+//! A request of one transaction that reaches the brokers during the next would do its work there: end it half-way, or move
+//! its offsets. They tell producers apart by their epoch, and it does not change from one transaction to the next (that is
+//! KIP-890, which librdkafka does not have). So after any doubt the next transaction has a new producer.
 
 use std::{
+    cell::Cell,
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,7 +29,7 @@ use rdkafka::{
 use tokio::sync::mpsc;
 
 use super::{
-    client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED},
+    client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED, RESENT_AFTER},
     discard::discard,
     group,
     notice::{self, Client, Notice, Reporter, Trouble},
@@ -32,7 +38,11 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    domain::{commit_point::CommitPoint, record::Outgoing, time::BootTime},
+    domain::{
+        commit_point::CommitPoint,
+        record::{Outgoing, Partition},
+        time::BootTime,
+    },
 };
 
 /// The longest that one call into librdkafka waits for the brokers, before it is looked whether that is still wanted.
@@ -65,6 +75,9 @@ pub enum Outcome {
     Committed,
     /// None of it is in Kafka. Which of the writes, by their place in the batch, were at fault, if any were.
     Aborted(Vec<(usize, WriteFailed)>),
+    /// It was for Kafka's committed offsets to tell. These partitions are settled as far as the batch says; of the others
+    /// nothing is in Kafka. Each of them stands for itself: one that was given up may have been settled by another since.
+    Found(HashSet<Partition>),
 }
 
 /// A batch that comes back.
@@ -163,6 +176,8 @@ struct Connected {
     acks: mpsc::Receiver<Ack>,
     /// Whether it has its epoch, and all that was open under its name before has ended.
     initialised: bool,
+    /// Whether a request may have been sent twice, so that one of them may come to the brokers late.
+    in_doubt: Cell<bool>,
 }
 
 /// Why a transaction did not come to its end.
@@ -182,50 +197,50 @@ impl Transactions {
         }
         let Some(connected) = &mut self.producer else { return Outcome::Aborted(Vec::new()) };
         let limit = Limit { give_up: self.clock.boot() + GIVE_UP_AFTER, clock: &self.clock };
-        let broken = match attempt(connected, &self.topics, &self.source, batch, limit) {
+        let outcome = match attempt(connected, &self.topics, &self.source, batch, limit) {
             Ok(()) => {
                 self.reporter.working();
-                return Outcome::Committed;
+                Outcome::Committed
             }
-            Err(broken) => broken,
-        };
-        match broken {
-            Broken::Abort(failures) => {
-                if let Err(error) = patiently(limit, || connected.kafka.abort_transaction(STEP)) {
+            Err(Broken::Abort(failures)) => {
+                if let Err(error) = connected.patiently(limit, |kafka| kafka.abort_transaction(STEP)) {
                     self.give_up_producer(&words(&error));
                 }
                 Outcome::Aborted(failures)
             }
-            Broken::Gone(words) => {
+            Err(Broken::Gone(words)) => {
                 self.give_up_producer(&words);
                 Outcome::Aborted(Vec::new())
             }
-            Broken::Unknown(words) => {
+            Err(Broken::Unknown(words)) => {
                 tracing::warn!(
                     "kafka does not say whether a transaction was committed: {words}; the committed offsets will tell"
                 );
                 self.give_up_producer(&words);
                 self.find_out(batch)
             }
-        }
+        };
+        self.replace_if_in_doubt();
+        outcome
     }
 
-    /// A new producer ends what the old one left open; then the committed offsets are those of the batch, or none of them
-    /// are. Asked until there is an answer.
+    /// A new producer ends what the old one left open; then the committed offsets are those of the batch, or those of
+    /// before. Asked until there is an answer.
     fn find_out(&mut self, batch: &Batch) -> Outcome {
         while self.initialised() {
             let partitions = batch.points.iter().map(|point| &point.partition);
             match group::committed_points(&self.config, partitions) {
                 Ok(known) => {
-                    // Of a partition that was given up another may have committed further since.
-                    let is_known = |point: &CommitPoint| {
+                    let is_known = |point: &&CommitPoint| {
                         known.iter().any(|(partition, next, beyond)| {
                             *partition == point.partition && *next == point.next && *beyond == point.beyond
                         })
                     };
-                    let committed = batch.points.iter().any(is_known);
-                    tracing::info!(committed, "the transaction's end is known");
-                    return if committed { Outcome::Committed } else { Outcome::Aborted(Vec::new()) };
+                    let settled: HashSet<_> =
+                        batch.points.iter().filter(is_known).map(|point| point.partition.clone()).collect();
+                    let (partitions, committed) = (batch.points.len(), settled.len());
+                    tracing::info!(partitions, committed, "the transaction's end is known");
+                    return Outcome::Found(settled);
                 }
                 Err(error) => self.trouble(&error),
             }
@@ -233,6 +248,18 @@ impl Transactions {
         }
         // Only where nobody waits for it any more.
         Outcome::Aborted(Vec::new())
+    }
+
+    /// The brokers refuse a late request of a producer that has a successor.
+    fn replace_if_in_doubt(&mut self) {
+        if self.producer.as_ref().is_some_and(|connected| connected.in_doubt.get()) {
+            tracing::info!(
+                "kafka was slow to answer about a transaction: a request may have been sent twice, and its copy must not \
+                 reach the next transaction; a new producer takes the place of {}",
+                self.name
+            );
+            discard(self.producer.take());
+        }
     }
 
     /// Makes a producer that may begin, if there is none; takes as long as the brokers take. False where that is not wanted
@@ -267,7 +294,7 @@ impl Transactions {
             let callbacks = Callbacks::new(&self.config, &self.topics, sender, self.notices.clone());
             let config = self.config.transactional_producer(&self.name);
             let kafka = BaseProducer::from_config_and_context(&config, callbacks)?;
-            self.producer = Some(Connected { kafka, acks, initialised: false });
+            self.producer = Some(Connected { kafka, acks, initialised: false, in_doubt: Cell::new(false) });
         }
         Ok(())
     }
@@ -333,12 +360,13 @@ fn attempt(
     // gives none up before this has ended.
     let Some(stamped) = source.stamp(&batch.points, STEP) else { return Err(Broken::Abort(Vec::new())) };
     if stamped.list.count() > 0 {
-        patiently(limit, || kafka.send_offsets_to_transaction(&stamped.list, &stamped.group, STEP))
+        connected
+            .patiently(limit, |kafka| kafka.send_offsets_to_transaction(&stamped.list, &stamped.group, STEP))
             .map_err(|error| before_the_end(&error))?;
     }
-    patiently(limit, || kafka.commit_transaction(STEP)).map_err(|error| match &error {
+    connected.patiently(limit, |kafka| kafka.commit_transaction(STEP)).map_err(|error| match &error {
         KafkaError::Flush(_) => Broken::Abort(Vec::new()),
-        KafkaError::Transaction(cause) if cause.txn_requires_abort() => Broken::Abort(Vec::new()),
+        // Also one that asks for an abort: a request whose answer was lost may have been obeyed.
         error => Broken::Unknown(words(error)),
     })
 }
@@ -364,13 +392,24 @@ fn send(
     }
 }
 
-/// As long as librdkafka says that the same call may succeed, and there is time.
-fn patiently(limit: Limit<'_>, call: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
-    loop {
-        match call() {
-            Err(error) if is_retriable(&error) && !limit.left().is_zero() => {}
-            result => return result,
+impl Connected {
+    /// Calls as long as librdkafka says that the same call may succeed, and there is time.
+    fn patiently(
+        &self,
+        limit: Limit<'_>,
+        call: impl Fn(&BaseProducer<Callbacks>) -> Result<(), KafkaError>,
+    ) -> Result<(), KafkaError> {
+        let begun = limit.clock.boot();
+        let result = loop {
+            match call(&self.kafka) {
+                Err(error) if is_retriable(&error) && !limit.left().is_zero() => {}
+                result => break result,
+            }
+        };
+        if limit.clock.boot().saturating_since(begun) >= RESENT_AFTER {
+            self.in_doubt.set(true);
         }
+        result
     }
 }
 

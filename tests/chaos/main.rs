@@ -26,6 +26,5 @@ mod fleet;
 )]
 #[path = "../kafka/harness/mod.rs"]
 mod harness;
-mod proxy;
 mod schedule;
 mod witness;

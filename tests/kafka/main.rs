@@ -22,6 +22,7 @@
 mod harness;
 
 mod delivery;
+mod end_of_transaction;
 mod exactly_once;
 mod fleet;
 mod journal;

@@ -5,6 +5,7 @@ mod checker;
 mod daemon;
 mod journal;
 mod node;
+mod proxy;
 mod service;
 mod topics;
 
@@ -19,6 +20,7 @@ pub use self::{
     daemon::{CLIENT, Config, Daemon, program},
     journal::JournalMessage,
     node::Node,
+    proxy::{Fate, Kind, Proxy, Rule, Traffic},
     service::Service,
     topics::{Seeded, Topics},
 };
