@@ -143,6 +143,7 @@ const OWNED_ELSEWHERE: &[(&str, &str)] = &[
     ("metadata.broker.list", "set kafka.bootstrap_servers instead"),
     ("group.id", "set kafka.group_id instead"),
     ("client.id", "it follows from the instance's name"),
+    ("group.instance.id", "set instance.static_member instead; the id is the instance's name"),
     ("transactional.id", "it follows from the group and the instance's name"),
     ("transaction.timeout.ms", "it is 30 s, which is less than a session lasts"),
 ];
@@ -165,6 +166,8 @@ pub struct KafkaConfig {
     pub properties: Vec<(String, String)>,
     /// Shown in broker logs and quotas.
     pub client_id: String,
+    /// The name under which the group knows this instance, also after a restart.
+    pub static_member: Option<String>,
 }
 
 impl fmt::Debug for KafkaConfig {
@@ -175,6 +178,7 @@ impl fmt::Debug for KafkaConfig {
             .field("group_id", &self.group_id)
             .field("properties", &redacted)
             .field("client_id", &self.client_id)
+            .field("static_member", &self.static_member)
             .finish()
     }
 }
@@ -206,6 +210,15 @@ impl KafkaConfig {
         let defaults = [CONSUMER_DEFAULTS, if classic { CLASSIC_GROUP_DEFAULTS } else { &[] }].concat();
         let mut config = self.layered(&defaults, CONSUMER_OWNED);
         config.set("group.id", &self.group_id);
+        config
+    }
+
+    /// A consumer that joins the group.
+    pub(super) fn member(&self) -> ClientConfig {
+        let mut config = self.consumer();
+        if let Some(name) = &self.static_member {
+            config.set("group.instance.id", name);
+        }
         config
     }
 
@@ -322,6 +335,7 @@ mod tests {
             group_id: "alert-ips".into(),
             properties: properties.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
             client_id: "host-1".into(),
+            static_member: None,
         }
     }
 

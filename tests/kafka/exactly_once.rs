@@ -27,12 +27,15 @@ pub(super) fn seeded(kafka: &Broker, service: &Service, name: &str, messages: us
 }
 
 pub(super) fn config(topics: &Topics, service: &Service) -> Config {
+    config_without_session(topics, service).property("session.timeout.ms", SESSION.as_millis())
+}
+
+pub(super) fn config_without_session(topics: &Topics, service: &Service) -> Config {
     Config::new(topics, &service.origin)
         .limits(&["60 per 1s"])
         .set("output.delivery", "exactly-once")
         .set("accounts.contoso.max_in_flight", 32)
         .set("retry.first", "100ms")
-        .property("session.timeout.ms", SESSION.as_millis())
 }
 
 pub(super) fn published(topics: &Topics) -> usize {

@@ -29,4 +29,5 @@ mod journal;
 mod outages;
 mod reload;
 mod starvation;
+mod static_members;
 mod takeover;
