@@ -40,66 +40,68 @@ const WIDE: &str = "1000000 per 1s";
 
 const IN_FLIGHT: usize = 64;
 
-/// Storms with each kind of journal.
+/// Storms of each kind.
 const STORMS: usize = 3;
 
 /// The quiet phase: so many alerts, with this pause after each.
 const QUIET_ALERTS: usize = 600;
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// One of two ways to work that are compared.
+type Way = (&'static str, fn(Config) -> Config);
+
+const IN_MEMORY: Way = ("the journal in memory", Config::journal_in_memory);
+const IN_KAFKA: Way = ("the journal in Kafka", |config| config);
+const EXACTLY_ONCE: Way =
+    ("exactly-once, the journal in memory", |config| config.journal_in_memory().set("output.delivery", "exactly-once"));
+
 fn main() {
     let alerts = env::var("ALERT_IPS_BENCH_ALERTS").map_or(100_000, |count| count.parse().expect("a number"));
     let kafka = Broker::required();
     let simulator = Simulator::start();
     println!("{alerts} alerts, {IN_FLIGHT} calls in flight; simulated service, Kafka and daemon on one machine");
-    // In turn, so that what changes on the machine meanwhile changes both.
+    compare(kafka, &simulator, alerts, [IN_MEMORY, IN_KAFKA]);
+    compare(kafka, &simulator, alerts, [IN_MEMORY, EXACTLY_ONCE]);
+    let [without, with] = [IN_MEMORY, EXACTLY_ONCE].map(|way| quiet(kafka, &simulator, way));
+    println!(
+        "a transaction adds {} ms at the median and {} ms at the 99th percentile",
+        percentile(&with, 50) - percentile(&without, 50),
+        percentile(&with, 99) - percentile(&without, 99)
+    );
+}
+
+/// Storms in turn, so that what changes on the machine meanwhile changes both ways.
+fn compare(kafka: &Broker, simulator: &Simulator, alerts: usize, ways: [Way; 2]) {
+    let [(one, _), (other, _)] = ways;
     let ratios: Vec<_> = (0..STORMS)
         .map(|_| {
-            let [memory, journal] = Journal::ALL.map(|journal| storm(kafka, &simulator, alerts, journal));
-            println!(
-                "the journal in Kafka      {:9.0} % of the throughput with the journal in memory\n",
-                journal / memory * 1e2
-            );
-            journal / memory
+            let [base, compared] = ways.map(|way| storm(kafka, simulator, alerts, way));
+            println!("{other}: {:.0} % of the throughput with {one}\n", compared / base * 1e2);
+            compared / base
         })
         .collect();
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let most = ratios.iter().copied().fold(0.0, f64::max);
     println!(
-        "of {STORMS} storms each, the journal in Kafka has {:.0} to {:.0} % of the throughput",
+        "of {STORMS} storms each, {other} has {:.0} to {:.0} % of the throughput with {one}\n",
         least * 1e2,
         most * 1e2
     );
-    quiet(kafka, &simulator);
-}
-
-#[derive(Clone, Copy)]
-enum Journal {
-    InMemory,
-    InKafka,
-}
-
-impl Journal {
-    const ALL: [Self; 2] = [Self::InMemory, Self::InKafka];
 }
 
 /// Everything waits when the daemon starts. Returns the alerts decided a second.
-fn storm(kafka: &Broker, simulator: &Simulator, alerts: usize, journal: Journal) -> f64 {
+fn storm(kafka: &Broker, simulator: &Simulator, alerts: usize, (words, change): Way) -> f64 {
     let topics = Topics::create(&kafka.bootstrap, "bench-storm");
     topics.seed_many(alerts, Duration::ZERO);
     let started = Timestamp::now();
-    let config = config(&topics, simulator);
-    let (config, words) = match journal {
-        Journal::InMemory => (config.journal_in_memory(), "the journal in memory"),
-        Journal::InKafka => (config, "the journal in Kafka"),
-    };
     println!("a storm, {words}");
-    let mut daemon = Daemon::start(&config);
+    let mut daemon = Daemon::start(&change(config(&topics, simulator)));
     daemon.wait_for("everything is committed", Duration::from_mins(30), |_| {
         thread::sleep(Duration::from_millis(200));
         (topics.uncommitted() == 0).then_some(())
     });
     let (processor, peak) = (daemon.processor_time().as_secs_f64(), daemon.peak_kib());
+    let transactions = daemon.metric("alert_ips_transactions_total").unwrap_or_default();
     daemon.stop();
     let times = milliseconds(&topics.read(&topics.output));
     let (first, last) = (times.iter().min().unwrap(), times.iter().max().unwrap());
@@ -109,23 +111,34 @@ fn storm(kafka: &Broker, simulator: &Simulator, alerts: usize, journal: Journal)
     println!("throughput                {:9.0} alerts/s", count / seconds);
     println!("processor time            {:9.3} s per 1,000 alerts, the daemon's own", processor / count * 1e3);
     println!("peak memory               {:9.1} MiB", mebibytes(peak));
+    if transactions > 0.0 {
+        println!(
+            "transactions              {:9.0} alerts each, {:.1} a second",
+            count / transactions,
+            transactions / seconds
+        );
+    }
     count / seconds
 }
 
 /// 20 alerts a second, one at a time. Beside the daemon a bare relay copies each record as it is from the same topic to
-/// another, so that what Kafka takes both ways is measured with the same records.
-fn quiet(kafka: &Broker, simulator: &Simulator) {
+/// another, so that what Kafka takes both ways is measured with the same records. Returns the milliseconds from each
+/// record's creation until a `read_committed` reader had its output, sorted.
+fn quiet(kafka: &Broker, simulator: &Simulator, (words, change): Way) -> Vec<i128> {
+    println!("a quiet time, {words}");
     let topics = Topics::create(&kafka.bootstrap, "bench-quiet");
     let relayed = Topics::create(&kafka.bootstrap, "bench-relay");
-    let mut daemon = Daemon::start(&config(&topics, simulator).journal_in_memory());
+    let mut daemon = Daemon::start(&change(config(&topics, simulator)));
     daemon.wait_until_ready();
     thread::sleep(Duration::from_secs(5));
     println!("idle memory               {:9.1} MiB", mebibytes(daemon.resident_kib()));
-    thread::scope(|scope| {
+    let seen = thread::scope(|scope| {
         scope.spawn(|| topics.relay(QUIET_ALERTS, &relayed.output));
-        // The relay has its partitions.
+        let reader = scope.spawn(|| topics.watch(&topics.output, QUIET_ALERTS));
+        // Both have their partitions.
         thread::sleep(Duration::from_secs(5));
         topics.seed_many(QUIET_ALERTS, PAUSE);
+        reader.join().unwrap()
     });
     daemon.finish(&topics);
     daemon.stop();
@@ -135,27 +148,36 @@ fn quiet(kafka: &Broker, simulator: &Simulator) {
         .into_iter()
         .map(|record| (format!("{}/0", record.receipt), record.timestamp.unwrap()))
         .collect();
-    let latencies = |records: Vec<Record>| -> HashMap<String, i128> {
-        let latency = |record: &Record| {
-            let id = record.headers.iter().find(|header| &*header.name == "ce_id").unwrap();
-            let id = std::str::from_utf8(id.value.as_deref().unwrap()).unwrap().to_owned();
-            let latency = record.timestamp.unwrap().duration_since(created[&id]).as_millis();
-            (id, latency)
-        };
-        records.iter().map(latency).collect()
+    let since = |record: &Record, then: Timestamp| {
+        let id = record.headers.iter().find(|header| &*header.name == "ce_id").unwrap();
+        let id = std::str::from_utf8(id.value.as_deref().unwrap()).unwrap().to_owned();
+        let latency = then.duration_since(created[&id]).as_millis();
+        (id, latency)
     };
-    let (daemon, relay) = (latencies(topics.read(&topics.output)), latencies(relayed.read(&relayed.output)));
-    let added: Vec<i128> = daemon.iter().map(|(id, latency)| latency - relay[id]).collect();
+    let appended = |records: Vec<Record>| -> HashMap<String, i128> {
+        records.iter().map(|record| since(record, record.timestamp.unwrap())).collect()
+    };
+    let (daemon, relay) = (appended(topics.read(&topics.output)), appended(relayed.read(&relayed.output)));
+    let added = daemon.iter().map(|(id, latency)| latency - relay[id]);
     println!("latency at {} alerts/s, from the input's creation until the output's append:", 1000 / PAUSE.as_millis());
     println!("  daemon, call included   {}", percentiles(daemon.values().copied().collect()));
     println!("  bare relay              {}", percentiles(relay.values().copied().collect()));
-    println!("  added, record by record {}", percentiles(added));
+    println!("  added, record by record {}", percentiles(added.collect()));
+    let mut seen: Vec<_> = seen.iter().map(|(record, then)| since(record, *then).1).collect();
+    println!("until a read_committed reader has it:");
+    println!("  daemon, call included   {}\n", percentiles(seen.clone()));
+    seen.sort_unstable();
+    seen
 }
 
 fn percentiles(mut milliseconds: Vec<i128>) -> String {
     milliseconds.sort_unstable();
-    let of = |hundredths: usize| milliseconds[(milliseconds.len() - 1) * hundredths / 100];
+    let of = |hundredths| percentile(&milliseconds, hundredths);
     format!("{:9} ms median, {} ms 99th percentile, {} ms at most", of(50), of(99), of(100))
+}
+
+fn percentile(sorted: &[i128], hundredths: usize) -> i128 {
+    sorted[(sorted.len() - 1) * hundredths / 100]
 }
 
 fn config(topics: &Topics, simulator: &Simulator) -> Config {

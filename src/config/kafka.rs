@@ -59,7 +59,7 @@ const START: &str = "use input.start";
 const BROKERS: &str = "use kafka.bootstrap_servers";
 
 /// Properties that the daemon sets itself, with what to do instead. librdkafka's aliases are among them.
-const OWNED: [(&str, &str); 22] = [
+const OWNED: [(&str, &str); 23] = [
     ("bootstrap.servers", BROKERS),
     ("metadata.broker.list", BROKERS),
     ("group.id", "use kafka.group_id"),
@@ -82,6 +82,7 @@ const OWNED: [(&str, &str); 22] = [
     ("enable.partition.eof", "the daemon does not use it"),
     ("statistics.interval.ms", "the daemon sets it for its metrics"),
     ("client.id", "use instance.name"),
+    ("group.instance.id", "use instance.static_member; the id is instance.name"),
 ];
 
 pub(super) fn read(reader: &mut Reader, property_problem: impl Fn(&str, &str) -> Option<String>) -> KafkaSettings {

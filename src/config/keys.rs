@@ -166,6 +166,9 @@ pub(super) const KEYS: &[Key] = &[
 
     key("instance.name", Text, HostName,
         "Its name in the journal and at the brokers. Default: the host's name. No two instances of one group may share it."),
+    key("instance.static_member", Flag, Value("false"),
+        "true: the group knows it by its name. A restart within session.timeout.ms (45 s unless set) moves no partitions; but
+those of an instance that is stopped for good wait so long until others have them."),
 
     key("input.format", Text, Value("\"auto\""),
         "auto: each message is recognised by its shape."),

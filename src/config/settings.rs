@@ -49,6 +49,8 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct Instance {
     pub name: String,
+    /// Whether its group knows it by its name, also after a restart.
+    pub static_member: bool,
 }
 
 /// What is read, and how much of it at once.
@@ -307,7 +309,10 @@ const DAY: Duration = Duration::from_hours(24);
 
 fn read_instance(reader: &mut Reader) -> Instance {
     let accepted = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    Instance { name: reader.read("instance.name", value::name(200, accepted, "a-z A-Z 0-9 . _ -")) }
+    Instance {
+        name: reader.read("instance.name", value::name(200, accepted, "a-z A-Z 0-9 . _ -")),
+        static_member: reader.read("instance.static_member", value::flag),
+    }
 }
 
 fn read_input(reader: &mut Reader) -> Input {

@@ -298,6 +298,7 @@ pub fn kafka_config(settings: &Settings) -> KafkaConfig {
         group_id: settings.kafka.group_id.clone(),
         properties: properties.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         client_id: format!("alert-ips-{}", settings.instance.name),
+        static_member: settings.instance.static_member.then(|| settings.instance.name.clone()),
     }
 }
 

@@ -1,13 +1,15 @@
 //! Writes and commit points in transactions: a record is settled in the transaction that holds all that it led to. One at a
 //! time; what is decided meanwhile shares the next.
 
+use std::collections::HashSet;
+
 use super::{
     Delivery, Dispatcher,
     remedy::{Remedy, instead_of_too_large},
     transactions::Ready,
 };
 use crate::{
-    domain::commit_point::CommitPoint,
+    domain::{commit_point::CommitPoint, record::Partition},
     kafka::{
         sink::WriteFailed,
         transactor::{Outcome, Transacted},
@@ -45,10 +47,32 @@ impl Dispatcher {
     pub(super) fn transacted(&mut self, transacted: Transacted) {
         let Delivery::ExactlyOnce(transactions) = &mut self.delivery else { return };
         let (ready, points, outcome) = transactions.taken_back(transacted);
-        self.reporting.metrics.transaction_ended(outcome == Outcome::Committed);
+        let committed = match &outcome {
+            Outcome::Committed => true,
+            Outcome::Aborted(_) => false,
+            Outcome::Found(settled) => !settled.is_empty(),
+        };
+        self.reporting.metrics.transaction_ended(committed);
         match outcome {
             Outcome::Committed => ready.iter().for_each(|ready| self.committed_with(ready)),
             Outcome::Aborted(failures) => self.aborted(ready, &points, failures),
+            Outcome::Found(settled) => self.found(ready, points, &settled),
+        }
+    }
+
+    /// Kafka did not say how the transaction ended; these partitions are settled as far as it would have settled them.
+    fn found(&mut self, ready: Vec<Ready>, mut points: Vec<CommitPoint>, settled: &HashSet<Partition>) {
+        points.retain(|point| !settled.contains(&point.partition));
+        let is_settled = |ready: &Ready| {
+            // What is not open any more was given up with its partition.
+            self.open.get(&ready.record).is_none_or(|open| settled.contains(&open.record.receipt.partition))
+        };
+        let (committed, rest): (Vec<_>, Vec<_>) = ready.into_iter().partition(is_settled);
+        for ready in committed.iter().filter(|ready| self.open.contains_key(&ready.record)).collect::<Vec<_>>() {
+            self.committed_with(ready);
+        }
+        if !points.is_empty() {
+            self.aborted(rest, &points, Vec::new());
         }
     }
 

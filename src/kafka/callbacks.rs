@@ -49,7 +49,7 @@ impl Connection {
             closing: AtomicBool::new(false),
         };
         let invalid = |error: KafkaError| StartSourceError::Config(error.into());
-        let kafka = BaseConsumer::from_config_and_context(&config.consumer(), callbacks).map_err(invalid)?;
+        let kafka = BaseConsumer::from_config_and_context(&config.member(), callbacks).map_err(invalid)?;
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         kafka.subscribe(&topics).map_err(invalid)?;
         let kafka = Arc::new(kafka);

@@ -68,6 +68,9 @@ const PRODUCER_OWNED: &[(&str, &str)] = &[
     ("delivery.report.only.error", "false"),
 ];
 
+/// Before this time librdkafka sends no request twice: a fifth, by which it varies, less than `retry.backoff.ms`.
+pub(super) const RESENT_AFTER: Duration = Duration::from_millis(400);
+
 /// As `PRODUCER_OWNED`, but nothing outlasts its transaction: the brokers end one that is open for so long (and until then
 /// hide from `read_committed` readers what comes after it), and a write that is late must fail before.
 const TRANSACTIONS_OWNED: &[(&str, &str)] = &[
@@ -75,6 +78,9 @@ const TRANSACTIONS_OWNED: &[(&str, &str)] = &[
     ("acks", "all"),
     ("message.timeout.ms", "20000"),
     ("transaction.timeout.ms", "30000"),
+    // See `RESENT_AFTER`.
+    ("retry.backoff.ms", "500"),
+    ("retry.backoff.max.ms", "1000"),
     ("delivery.report.only.error", "false"),
 ];
 
@@ -137,6 +143,7 @@ const OWNED_ELSEWHERE: &[(&str, &str)] = &[
     ("metadata.broker.list", "set kafka.bootstrap_servers instead"),
     ("group.id", "set kafka.group_id instead"),
     ("client.id", "it follows from the instance's name"),
+    ("group.instance.id", "set instance.static_member instead; the id is the instance's name"),
     ("transactional.id", "it follows from the group and the instance's name"),
     ("transaction.timeout.ms", "it is 30 s, which is less than a session lasts"),
 ];
@@ -159,6 +166,8 @@ pub struct KafkaConfig {
     pub properties: Vec<(String, String)>,
     /// Shown in broker logs and quotas.
     pub client_id: String,
+    /// The name under which the group knows this instance, also after a restart.
+    pub static_member: Option<String>,
 }
 
 impl fmt::Debug for KafkaConfig {
@@ -169,6 +178,7 @@ impl fmt::Debug for KafkaConfig {
             .field("group_id", &self.group_id)
             .field("properties", &redacted)
             .field("client_id", &self.client_id)
+            .field("static_member", &self.static_member)
             .finish()
     }
 }
@@ -200,6 +210,15 @@ impl KafkaConfig {
         let defaults = [CONSUMER_DEFAULTS, if classic { CLASSIC_GROUP_DEFAULTS } else { &[] }].concat();
         let mut config = self.layered(&defaults, CONSUMER_OWNED);
         config.set("group.id", &self.group_id);
+        config
+    }
+
+    /// A consumer that joins the group.
+    pub(super) fn member(&self) -> ClientConfig {
+        let mut config = self.consumer();
+        if let Some(name) = &self.static_member {
+            config.set("group.instance.id", name);
+        }
         config
     }
 
@@ -316,6 +335,7 @@ mod tests {
             group_id: "alert-ips".into(),
             properties: properties.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
             client_id: "host-1".into(),
+            static_member: None,
         }
     }
 

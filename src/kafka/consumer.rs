@@ -60,6 +60,10 @@ const ANSWER_STEP: Duration = Duration::from_millis(5);
 /// How long to wait before a new consumer is made in place of one that failed for good.
 const RECREATE_AFTER: Duration = Duration::from_secs(5);
 
+/// The same where another static member of this name has joined: whoever joins last drives the other out, and both would do
+/// nothing else.
+const AFTER_FENCING: Duration = Duration::from_mins(1);
+
 /// How long, and how often, the brokers are asked where partitions begin: a minute at most, in which others of the group
 /// may have to wait, and less than the group waits for a member.
 const PLACE_LIMIT: Duration = Duration::from_secs(5);
@@ -88,7 +92,8 @@ pub(super) struct Consumer {
 
 enum End {
     Stopped,
-    Failed,
+    /// It is made anew after this time.
+    Failed(Duration),
 }
 
 impl Consumer {
@@ -121,9 +126,9 @@ impl Consumer {
     }
 
     pub(super) fn run(mut self) {
-        while let End::Failed = self.poll_until_it_ends() {
+        while let End::Failed(again_after) = self.poll_until_it_ends() {
             self.lose_everything();
-            if !self.recreate() {
+            if !self.recreate(again_after) {
                 break;
             }
         }
@@ -158,7 +163,7 @@ impl Consumer {
             let unreachable = self.reporter().is_unreachable();
             let deaf = self.ear.is_deaf(&self.config, IDLE_POLL, unreachable);
             if mem::take(&mut self.failed) || deaf {
-                return End::Failed;
+                return End::Failed(RECREATE_AFTER);
             }
             if let Some((code, reason)) = self.kafka().client().fatal_error() {
                 let about = format!("{reason} ({})", notice::code_words(code));
@@ -168,7 +173,8 @@ impl Consumer {
                     &self.config.bootstrap_servers,
                     &about,
                 ));
-                return End::Failed;
+                let fenced = code == RDKafkaErrorCode::FencedInstanceId;
+                return End::Failed(if fenced { AFTER_FENCING } else { RECREATE_AFTER });
             }
         }
     }
@@ -395,9 +401,9 @@ impl Consumer {
     }
 
     /// Makes a new consumer; false where stop was asked meanwhile.
-    fn recreate(&mut self) -> bool {
+    fn recreate(&mut self, again_after: Duration) -> bool {
         loop {
-            if self.stop_comes_within(RECREATE_AFTER) {
+            if self.stop_comes_within(again_after) {
                 return false;
             }
             match Connection::open(&self.config, &self.topics, self.notices.clone()) {

@@ -19,4 +19,5 @@ pub mod source;
 #[cfg(test)]
 mod tests;
 pub mod topics;
+mod transaction;
 pub mod transactor;

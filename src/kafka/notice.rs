@@ -257,7 +257,7 @@ pub(super) fn explain(client: Client, code: Code, servers: &str, about: &str) ->
         )),
         Code::Fatal | Code::Fenced | Code::FencedInstanceId => Trouble::Fatal(format!(
             "the kafka client can't go on: {about}; it is made anew by itself; if it stays, look for a second process \
-             with the same group.instance.id or transactional.id"
+             with the same instance.name in this group"
         )),
         Code::CoordinatorLoadInProgress | Code::CoordinatorNotAvailable | Code::NotCoordinator => {
             Trouble::Other(format!(

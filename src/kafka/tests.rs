@@ -62,6 +62,7 @@ fn config(servers: &str, properties: &[(&str, &str)]) -> KafkaConfig {
         group_id: "alert-ips".into(),
         properties: properties.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
         client_id: "test".into(),
+        static_member: None,
     }
 }
 

@@ -4,8 +4,13 @@
 //! The law: every [`Batch`] comes back with what became of it. Committed means that all of it is in Kafka, aborted that a
 //! `read_committed` reader never sees any of it. Where Kafka does not say which, a new producer ends what the old one left
 //! open, and the committed offsets tell.
+//!
+//! A request of one transaction that reaches the brokers during the next would do its work there: end it half-way, or move
+//! its offsets. They tell producers apart by their epoch, and it does not change from one transaction to the next (that is
+//! KIP-890, which librdkafka does not have). So after any doubt the next transaction has a new producer.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,28 +21,28 @@ use std::{
 };
 
 use rdkafka::{
-    config::FromClientConfigAndContext,
     error::{KafkaError, RDKafkaErrorCode as Code},
-    producer::{BaseProducer, Producer, PurgeConfig},
+    producer::Producer as _,
 };
 use tokio::sync::mpsc;
 
 use super::{
-    client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED},
+    client::{InvalidKafkaConfig, KafkaConfig},
     discard::discard,
     group,
     notice::{self, Client, Notice, Reporter, Trouble},
-    sink::{Ack, Callbacks, Refusal, SinkTopics, WriteFailed, WriteId, native},
+    sink::{SinkTopics, WriteFailed},
     source::Stamper,
+    transaction::{Broken, Connected, Limit, STEP, is_retriable, words},
 };
 use crate::{
     clock::Clock,
-    crash_point::{self, Point},
-    domain::{commit_point::CommitPoint, record::Outgoing, time::BootTime},
+    domain::{
+        commit_point::CommitPoint,
+        record::{Outgoing, Partition},
+        time::BootTime,
+    },
 };
-
-/// The longest that one call into librdkafka waits for the brokers, before it is looked whether that is still wanted.
-const STEP: Duration = Duration::from_secs(5);
 
 /// A transaction that is not at its end by then is given up. The brokers give it up after 30 s
 /// (`transaction.timeout.ms`).
@@ -48,9 +53,6 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Wait before a producer is made in place of one that was fenced: another process may be using its name.
 const AFTER_FENCING: Duration = Duration::from_secs(5);
-
-/// Wait for room in the producer's queue.
-const ROOM: Duration = Duration::from_millis(5);
 
 /// What one transaction holds.
 #[derive(Debug, Default)]
@@ -66,6 +68,9 @@ pub enum Outcome {
     Committed,
     /// None of it is in Kafka. Which of the writes, by their place in the batch, were at fault, if any were.
     Aborted(Vec<(usize, WriteFailed)>),
+    /// It was for Kafka's committed offsets to tell. These partitions are settled as far as the batch says; of the others
+    /// nothing is in Kafka. Each of them stands for itself: one that was given up may have been settled by another since.
+    Found(HashSet<Partition>),
 }
 
 /// A batch that comes back.
@@ -162,23 +167,6 @@ struct Transactions {
     closed: Arc<AtomicBool>,
 }
 
-struct Connected {
-    kafka: BaseProducer<Callbacks>,
-    acks: mpsc::Receiver<Ack>,
-    /// Whether it has its epoch, and all that was open under its name before has ended.
-    initialised: bool,
-}
-
-/// Why a transaction did not come to its end.
-enum Broken {
-    /// It is to be aborted. Nobody was told to commit it.
-    Abort(Vec<(usize, WriteFailed)>),
-    /// The producer is of no more use. Nobody was told to commit it.
-    Gone(String),
-    /// It may be committed, or not.
-    Unknown(String),
-}
-
 impl Transactions {
     fn transact(&mut self, batch: &Batch) -> Outcome {
         if !self.initialised() {
@@ -186,50 +174,50 @@ impl Transactions {
         }
         let Some(connected) = &mut self.producer else { return Outcome::Aborted(Vec::new()) };
         let limit = Limit { give_up: self.clock.boot() + GIVE_UP_AFTER, clock: &self.clock };
-        let broken = match attempt(connected, &self.topics, &self.source, batch, limit) {
+        let outcome = match connected.attempt(&self.topics, &self.source, batch, limit) {
             Ok(()) => {
                 self.reporter.working();
-                return Outcome::Committed;
+                Outcome::Committed
             }
-            Err(broken) => broken,
-        };
-        match broken {
-            Broken::Abort(failures) => {
-                if let Err(error) = abort(connected, limit) {
+            Err(Broken::Abort(failures)) => {
+                if let Err(error) = connected.abort(limit) {
                     self.give_up_producer(&words(&error));
                 }
                 Outcome::Aborted(failures)
             }
-            Broken::Gone(words) => {
+            Err(Broken::Gone(words)) => {
                 self.give_up_producer(&words);
                 Outcome::Aborted(Vec::new())
             }
-            Broken::Unknown(words) => {
+            Err(Broken::Unknown(words)) => {
                 tracing::warn!(
                     "kafka does not say whether a transaction was committed: {words}; the committed offsets will tell"
                 );
                 self.give_up_producer(&words);
                 self.find_out(batch)
             }
-        }
+        };
+        self.replace_if_in_doubt();
+        outcome
     }
 
-    /// A new producer ends what the old one left open; then the committed offsets are those of the batch, or none of them
-    /// are. Asked until there is an answer.
+    /// A new producer ends what the old one left open; then the committed offsets are those of the batch, or those of
+    /// before. Asked until there is an answer.
     fn find_out(&mut self, batch: &Batch) -> Outcome {
         while self.initialised() {
             let partitions = batch.points.iter().map(|point| &point.partition);
             match group::committed_points(&self.config, partitions) {
                 Ok(known) => {
-                    // Of a partition that was given up another may have committed further since.
-                    let is_known = |point: &CommitPoint| {
+                    let is_known = |point: &&CommitPoint| {
                         known.iter().any(|(partition, next, beyond)| {
                             *partition == point.partition && *next == point.next && *beyond == point.beyond
                         })
                     };
-                    let committed = batch.points.iter().any(is_known);
-                    tracing::info!(committed, "the transaction's end is known");
-                    return if committed { Outcome::Committed } else { Outcome::Aborted(Vec::new()) };
+                    let settled: HashSet<_> =
+                        batch.points.iter().filter(is_known).map(|point| point.partition.clone()).collect();
+                    let (partitions, committed) = (batch.points.len(), settled.len());
+                    tracing::info!(partitions, committed, "the transaction's end is known");
+                    return Outcome::Found(settled);
                 }
                 Err(error) => self.trouble(&error),
             }
@@ -237,6 +225,18 @@ impl Transactions {
         }
         // Only where nobody waits for it any more.
         Outcome::Aborted(Vec::new())
+    }
+
+    /// The brokers refuse a late request of a producer that has a successor.
+    fn replace_if_in_doubt(&mut self) {
+        if self.producer.as_ref().is_some_and(Connected::is_in_doubt) {
+            tracing::info!(
+                "kafka was slow to answer about a transaction: a request may have been sent twice, and its copy must not \
+                 reach the next transaction; a new producer takes the place of {}",
+                self.name
+            );
+            discard(self.producer.take());
+        }
     }
 
     /// Makes a producer that may begin, if there is none; takes as long as the brokers take. False where that is not wanted
@@ -267,11 +267,7 @@ impl Transactions {
 
     fn connect(&mut self) -> Result<(), InvalidKafkaConfig> {
         if self.producer.is_none() {
-            let (sender, acks) = mpsc::channel(2 * MAX_UNACKNOWLEDGED);
-            let callbacks = Callbacks::new(&self.config, &self.topics, sender, self.notices.clone());
-            let config = self.config.transactional_producer(&self.name);
-            let kafka = BaseProducer::from_config_and_context(&config, callbacks)?;
-            self.producer = Some(Connected { kafka, acks, initialised: false });
+            self.producer = Some(Connected::open(&self.config, &self.topics, &self.name, self.notices.clone())?);
         }
         Ok(())
     }
@@ -296,136 +292,5 @@ impl Transactions {
 
     fn words(&self, error: &KafkaError) -> String {
         format!("transactions of {}: {}", self.name, words(error))
-    }
-}
-
-/// How long a transaction may still take.
-#[derive(Clone, Copy)]
-struct Limit<'a> {
-    give_up: BootTime,
-    clock: &'a Clock,
-}
-
-impl Limit<'_> {
-    fn left(self) -> Duration {
-        self.give_up.saturating_since(self.clock.boot())
-    }
-}
-
-/// One transaction, from its beginning to its commit.
-fn attempt(
-    connected: &mut Connected,
-    topics: &SinkTopics,
-    source: &Stamper,
-    batch: &Batch,
-    limit: Limit<'_>,
-) -> Result<(), Broken> {
-    connected.kafka.begin_transaction().map_err(|error| before_the_end(&error))?;
-    crash_point::pass(Point::TransactionBegun);
-    for (n, outgoing) in batch.writes.iter().enumerate() {
-        send(&connected.kafka, topics, n, outgoing, limit)?;
-        crash_point::pass(Point::TransactionProduced);
-    }
-    all_written(connected, limit)?;
-    // Only the source knows whether these partitions are still this instance's, and as which member of the group; and it
-    // gives none up before this has ended.
-    let Some(stamped) = source.stamp(&batch.points, STEP) else { return Err(Broken::Abort(Vec::new())) };
-    crash_point::pass(Point::TransactionBeforeOffsets);
-    let kafka = &connected.kafka;
-    if stamped.list.count() > 0 {
-        patiently(limit, || kafka.send_offsets_to_transaction(&stamped.list, &stamped.group, STEP))
-            .map_err(|error| before_the_end(&error))?;
-    }
-    crash_point::pass(Point::TransactionBeforeCommit);
-    patiently(limit, || kafka.commit_transaction(STEP)).map_err(|error| match &error {
-        KafkaError::Flush(_) => Broken::Abort(Vec::new()),
-        KafkaError::Transaction(cause) if cause.txn_requires_abort() => Broken::Abort(Vec::new()),
-        error => Broken::Unknown(words(error)),
-    })?;
-    crash_point::pass(Point::TransactionCommitted);
-    Ok(())
-}
-
-fn send(
-    kafka: &BaseProducer<Callbacks>,
-    topics: &SinkTopics,
-    n: usize,
-    outgoing: &Outgoing,
-    limit: Limit<'_>,
-) -> Result<(), Broken> {
-    loop {
-        let Err((error, _)) = kafka.send(native(topics, WriteId(n), outgoing)) else {
-            kafka.poll(Duration::ZERO);
-            return Ok(());
-        };
-        match kafka.context().refused(&error, fatal(kafka), outgoing) {
-            Refusal::QueueFull if !limit.left().is_zero() => kafka.poll(ROOM),
-            Refusal::QueueFull => return Err(Broken::Abort(Vec::new())),
-            Refusal::Failed(failed) => return Err(Broken::Abort(vec![(n, failed)])),
-            Refusal::Fatal(words) => return Err(Broken::Gone(words)),
-        }
-    }
-}
-
-/// Waits until every write is acknowledged, or one is refused: from then on librdkafka sends none of the others, which would
-/// wait for their timeout.
-fn all_written(connected: &mut Connected, limit: Limit<'_>) -> Result<(), Broken> {
-    let mut failures = Vec::new();
-    loop {
-        connected.kafka.poll(ROOM);
-        // Looked at before the reports are: none comes after it.
-        let is_all_reported = connected.kafka.in_flight_count() == 0;
-        while let Ok(Ack { write, result }) = connected.acks.try_recv() {
-            failures.extend(result.err().map(|failed| (write.0, failed)));
-        }
-        if !failures.is_empty() || limit.left().is_zero() {
-            return Err(fatal(&connected.kafka).map_or(Broken::Abort(failures), Broken::Gone));
-        }
-        if is_all_reported {
-            return Ok(());
-        }
-    }
-}
-
-/// What is not sent yet never is. Its reports are fetched first: librdkafka waits for them, and only this thread fetches them.
-fn abort(connected: &mut Connected, limit: Limit<'_>) -> Result<(), KafkaError> {
-    connected.kafka.purge(PurgeConfig::default().queue());
-    while connected.kafka.in_flight_count() > 0 && !limit.left().is_zero() {
-        connected.kafka.poll(ROOM);
-    }
-    while connected.acks.try_recv().is_ok() {}
-    patiently(limit, || connected.kafka.abort_transaction(STEP))
-}
-
-/// As long as librdkafka says that the same call may succeed, and there is time.
-fn patiently(limit: Limit<'_>, call: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
-    loop {
-        match call() {
-            Err(error) if is_retriable(&error) && !limit.left().is_zero() => {}
-            result => return result,
-        }
-    }
-}
-
-fn is_retriable(error: &KafkaError) -> bool {
-    matches!(error, KafkaError::Transaction(cause) if cause.is_retriable())
-}
-
-/// What an error means where nothing was said about committing yet.
-fn before_the_end(error: &KafkaError) -> Broken {
-    match error {
-        KafkaError::Transaction(cause) if cause.is_fatal() => Broken::Gone(words(error)),
-        _ => Broken::Abort(Vec::new()),
-    }
-}
-
-fn fatal(kafka: &BaseProducer<Callbacks>) -> Option<String> {
-    kafka.client().fatal_error().map(|(_, reason)| reason)
-}
-
-fn words(error: &KafkaError) -> String {
-    match error {
-        KafkaError::Transaction(cause) => notice::clean(&cause.string()),
-        other => notice::error_words(other),
     }
 }

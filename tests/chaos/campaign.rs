@@ -40,9 +40,8 @@ use super::{
     checker::{self, Judgement},
     cluster,
     fleet::Fleet,
-    harness::{Config, LONG, Service, Topics, eventually, is_asked_for},
+    harness::{Config, LONG, Proxy, Service, Topics, eventually, is_asked_for},
     history::{self, Alert, Answer, Call, Delivery, Fact, Limit, Place, Recorder, Seeded, Terms, nanos},
-    proxy::Proxy,
     schedule::{self, Extent},
     seeder::{OUTPUT_TAKES, Seeds},
     witness::{self, INPUTS, InputRecord, OUTPUTS, Processes, Watched},
@@ -72,31 +71,36 @@ struct Asked {
 impl Asked {
     fn by_environment() -> Self {
         let delivery = number_or("ALERT_IPS_CHAOS_DELIVERY", "at-least-once".to_owned());
+        let delivery = serde_json::from_value(delivery.into()).expect("ALERT_IPS_CHAOS_DELIVERY");
         Self {
             seed: number_or("ALERT_IPS_SEED", 1),
             protocol: number_or("ALERT_IPS_CHAOS_PROTOCOL", "cooperative".to_owned()),
-            delivery: serde_json::from_value(delivery.into()).expect("ALERT_IPS_CHAOS_DELIVERY"),
+            delivery,
             records: number_or("ALERT_IPS_CHAOS_RECORDS", 12_000),
             extent: Extent {
                 each: number_or("ALERT_IPS_CHAOS_EACH", 2),
                 more: number_or("ALERT_IPS_CHAOS_MORE", 14),
                 pause: Duration::from_millis(number_or("ALERT_IPS_CHAOS_PAUSE_MS", 6_000)),
                 longest_stop: Duration::from_secs(number_or("ALERT_IPS_CHAOS_STOP_S", 30)),
+                transactions: delivery == Delivery::ExactlyOnce,
             },
         }
     }
 
     /// For how long a run may go on: twice what its calls and its faults take.
     fn limit(&self) -> Duration {
-        let faults = u32::try_from(self.extent.each * 8 + self.extent.more).unwrap();
         let calls = Duration::from_millis(self.records as u64 * 36_000 / 1_500);
-        2 * (calls + faults * self.extent.pause) + Duration::from_mins(3)
+        2 * (calls + self.disturbed()) + Duration::from_mins(3)
+    }
+
+    /// For how long faults are done.
+    fn disturbed(&self) -> Duration {
+        u32::try_from(self.extent.each * self.extent.kinds().count() + self.extent.more).unwrap() * self.extent.pause
     }
 
     /// Between two messages, so that half of them come while faults are done.
     fn seeding_pause(&self) -> Duration {
-        let faults = u32::try_from(self.extent.each * 8 + self.extent.more).unwrap();
-        faults * self.extent.pause / 2 / u32::try_from(self.records).unwrap()
+        self.disturbed() / 2 / u32::try_from(self.records).unwrap()
     }
 
     fn terms(&self, input: &str) -> Terms {

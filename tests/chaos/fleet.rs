@@ -9,9 +9,8 @@ use std::{
 
 use super::{
     cluster::{self, Broker},
-    harness::{Config, Daemon},
+    harness::{Config, Daemon, Fate, Kind, Proxy, Rule, Traffic},
     history::{At, Fact, FaultKind, Recorder, now},
-    proxy::{Proxy, Traffic},
     schedule::Planned,
     witness::Processes,
 };
@@ -44,6 +43,8 @@ struct Member {
     proxy: Proxy,
     /// When its connections are open again, and of which fault that is the end.
     closed: Option<(Instant, u32)>,
+    /// What happens to the ends of its transactions, until when, and of which fault that is the end.
+    ends: Option<(Rule, Instant, u32)>,
     reloads: usize,
 }
 
@@ -90,6 +91,7 @@ impl Fleet {
             life: Life::Down { until: Instant::now(), fault: None },
             proxy,
             closed: None,
+            ends: None,
             reloads: 0,
         };
         let members = configs.into_iter().map(member).collect();
@@ -118,6 +120,9 @@ impl Fleet {
             self.recorder.add(Fact::End { fault });
         }
         let member = &mut self.members[index];
+        if let Some((_, _, fault)) = member.ends.take_if(|(_, until, _)| now >= *until) {
+            self.recorder.add(Fact::End { fault });
+        }
         match std::mem::replace(&mut member.life, Life::Gone) {
             Life::Running(mut daemon) => match daemon.ended() {
                 None => member.life = Life::Running(daemon),
@@ -180,6 +185,7 @@ impl Fleet {
         match planned.kind {
             FaultKind::BrokerKill | FaultKind::BrokerTerm => self.disturb_broker(planned),
             FaultKind::Cut | FaultKind::Hold => self.close(planned),
+            FaultKind::EndHeld | FaultKind::EndLost => self.disturb_ends(planned),
             FaultKind::Kill | FaultKind::Term | FaultKind::Stop | FaultKind::Reload => self.disturb_member(planned),
         }
     }
@@ -211,6 +217,19 @@ impl Fleet {
         let member = &mut self.members[index];
         member.proxy.set(if planned.kind == FaultKind::Cut { Traffic::Cut } else { Traffic::Held });
         member.closed = Some((Instant::now() + planned.lasts, fault));
+        true
+    }
+
+    fn disturb_ends(&mut self, planned: &Planned) -> bool {
+        let index = planned.target % self.members.len();
+        if self.members[index].ends.is_some() {
+            return false;
+        }
+        let fault = self.begin(planned.kind, &self.members[index].name.clone());
+        let member = &mut self.members[index];
+        let (fate, times) = if planned.kind == FaultKind::EndHeld { (Fate::Held, 1) } else { (Fate::AnswerLost, 3) };
+        let rule = member.proxy.meet(Kind::EndTxn, fate, times);
+        member.ends = Some((rule, Instant::now() + planned.lasts, fault));
         true
     }
 
@@ -278,6 +297,9 @@ impl Fleet {
             if let Some((until, _)) = &mut member.closed {
                 *until = now;
             }
+            if let Some((_, until, _)) = &mut member.ends {
+                *until = now;
+            }
             match &mut member.life {
                 Life::Stopped { until, .. } | Life::Down { until, .. } => *until = now,
                 Life::Ending { lasts, .. } => *lasts = Duration::ZERO,
@@ -292,7 +314,8 @@ impl Fleet {
     }
 
     pub(crate) fn is_whole(&self) -> bool {
-        let runs = |member: &Member| matches!(member.life, Life::Running(_)) && member.closed.is_none();
+        let is_free = |member: &Member| member.closed.is_none() && member.ends.is_none();
+        let runs = |member: &Member| matches!(member.life, Life::Running(_)) && is_free(member);
         self.members.iter().all(runs) && matches!(self.broker_fault, BrokerFault::None { .. })
     }
 

@@ -216,11 +216,19 @@ pub(crate) enum FaultKind {
     Hold,
     /// SIGHUP.
     Reload,
+    /// An instance's next request that ends a transaction is held, and what follows it on its connection.
+    EndHeld,
+    /// The answers to an instance's next requests that end a transaction are lost, and their connections with them.
+    EndLost,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 8] =
+    /// Those that are there in every mode.
+    pub(crate) const ALWAYS: [Self; 8] =
         [Self::Kill, Self::Term, Self::Stop, Self::BrokerKill, Self::BrokerTerm, Self::Cut, Self::Hold, Self::Reload];
+
+    /// Those that only transactions have.
+    pub(crate) const OF_TRANSACTIONS: [Self; 2] = [Self::EndHeld, Self::EndLost];
 }
 
 /// Writes a history while it happens. Cheap to clone; all clones write the same one.

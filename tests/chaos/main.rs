@@ -26,7 +26,6 @@ mod fleet;
 )]
 #[path = "../kafka/harness/mod.rs"]
 mod harness;
-mod proxy;
 mod schedule;
 mod seeder;
 mod witness;

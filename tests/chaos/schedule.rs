@@ -16,6 +16,8 @@ pub(crate) struct Extent {
     /// The mean pause between two faults.
     pub pause: Duration,
     pub longest_stop: Duration,
+    /// Whether there are transactions.
+    pub transactions: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +30,16 @@ pub(crate) struct Planned {
     pub lasts: Duration,
 }
 
+impl Extent {
+    pub(crate) fn kinds(self) -> impl Iterator<Item = FaultKind> {
+        let of_transactions = FaultKind::OF_TRANSACTIONS.into_iter().filter(move |_| self.transactions);
+        FaultKind::ALWAYS.into_iter().chain(of_transactions)
+    }
+}
+
 pub(crate) fn draw(seed: u64, extent: Extent) -> Vec<Planned> {
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut kinds: Vec<FaultKind> = FaultKind::ALL.into_iter().flat_map(|kind| vec![kind; extent.each]).collect();
+    let mut kinds: Vec<FaultKind> = extent.kinds().flat_map(|kind| vec![kind; extent.each]).collect();
     for _ in 0..extent.more {
         let others = [FaultKind::Term, FaultKind::Stop, FaultKind::Cut, FaultKind::Hold, FaultKind::Reload];
         let other = others[rng.random_range(0..others.len())];
@@ -62,6 +71,9 @@ fn lasts(rng: &mut SmallRng, kind: FaultKind, stops: usize, longest_stop: Durati
         FaultKind::BrokerKill | FaultKind::BrokerTerm => Duration::from_millis(rng.random_range(1_000..8_000)),
         FaultKind::Kill | FaultKind::Term => Duration::from_millis(rng.random_range(0..4_000)),
         FaultKind::Reload => Duration::ZERO,
+        // A request that is held is waited for, is given up and made out, and comes when the brokers have ended it long since.
+        FaultKind::EndHeld => Duration::from_secs([8, 20, 40][rng.random_range(0..3)]),
+        FaultKind::EndLost => Duration::from_secs(8),
     }
 }
 
@@ -77,8 +89,13 @@ mod tests {
 
     use super::*;
 
-    const SHORT: Extent =
-        Extent { each: 2, more: 20, pause: Duration::from_secs(5), longest_stop: Duration::from_secs(30) };
+    const SHORT: Extent = Extent {
+        each: 2,
+        more: 20,
+        pause: Duration::from_secs(5),
+        longest_stop: Duration::from_secs(30),
+        transactions: false,
+    };
 
     #[test]
     fn one_seed_gives_one_schedule() {
@@ -88,13 +105,16 @@ mod tests {
 
     #[test]
     fn every_kind_comes_at_least_so_often() {
-        for seed in 0..50 {
-            let schedule = draw(seed, SHORT);
+        for (seed, transactions) in (0..50).zip([false, true].into_iter().cycle()) {
+            let extent = Extent { transactions, ..SHORT };
+            let schedule = draw(seed, extent);
             let mut counts = HashMap::new();
             for planned in &schedule {
                 *counts.entry(planned.kind).or_insert(0) += 1;
             }
-            assert!(schedule.len() == 36 && FaultKind::ALL.iter().all(|kind| counts[kind] >= 2), "{counts:?}");
+            let many = if transactions { 40 } else { 36 };
+            assert!(schedule.len() == many && extent.kinds().all(|kind| counts[&kind] >= 2), "{counts:?}");
+            assert_eq!(counts.contains_key(&FaultKind::EndHeld), transactions);
             let stops: Vec<_> = schedule.iter().filter(|planned| planned.kind == FaultKind::Stop).collect();
             assert!(stops.iter().any(|stop| stop.lasts == SHORT.longest_stop), "{stops:?}");
         }

@@ -13,39 +13,42 @@ const MIX: &str = "found=840,empty=90,unknown=10,late=30,failing=20,refused=10";
 /// A killed member is missed when its session ends.
 const SESSION: Duration = Duration::from_secs(6);
 
-fn service() -> Service {
+pub(super) fn service() -> Service {
     Service::start(&[], |settings| {
         settings.plan = Plan::new(7, MIX.parse().unwrap());
         settings.latency = Latency::Uniform { from: Duration::from_millis(1), to: Duration::from_millis(60) };
     })
 }
 
-fn seeded(kafka: &Broker, service: &Service, name: &str, messages: usize) -> Checker {
+pub(super) fn seeded(kafka: &Broker, service: &Service, name: &str, messages: usize) -> Checker {
     let topics = Topics::create(&kafka.bootstrap, name);
     let seeded = topics.seed(World::new(3, Timestamp::now()).take(messages).collect::<Vec<_>>());
     Checker::new(topics, service, seeded)
 }
 
-fn config(topics: &Topics, service: &Service) -> Config {
+pub(super) fn config(topics: &Topics, service: &Service) -> Config {
+    config_without_session(topics, service).property("session.timeout.ms", SESSION.as_millis())
+}
+
+pub(super) fn config_without_session(topics: &Topics, service: &Service) -> Config {
     Config::new(topics, &service.origin)
         .limits(&["60 per 1s"])
         .set("output.delivery", "exactly-once")
         .set("accounts.contoso.max_in_flight", 32)
         .set("retry.first", "100ms")
-        .property("session.timeout.ms", SESSION.as_millis())
 }
 
-fn published(topics: &Topics) -> usize {
+pub(super) fn published(topics: &Topics) -> usize {
     topics.read(&topics.output).len()
 }
 
-fn wait_for_more(daemon: &mut Daemon, topics: &Topics, more: usize) {
+pub(super) fn wait_for_more(daemon: &mut Daemon, topics: &Topics, more: usize) {
     let before = published(topics);
     daemon.wait_for("more outputs", LONG, |_| (published(topics) >= before + more).then_some(()));
 }
 
 /// What comes after a transaction that a killed process left open is hidden until the brokers end it, after 30 s.
-fn assert_each_is_there_once(checker: &Checker) {
+pub(super) fn assert_each_is_there_once(checker: &Checker) {
     let topics = checker.topics();
     let visible = || published(topics) + topics.read(&topics.dead_letters).len();
     eventually("as much is visible as there must be", LONG, || (visible() >= checker.expected_records()).then_some(()));

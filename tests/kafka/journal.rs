@@ -35,6 +35,7 @@ impl Journal {
             group_id: "alert-ips".into(),
             properties: Vec::new(),
             client_id: "test".into(),
+            static_member: None,
         };
         let admin = ClientConfig::new().set("bootstrap.servers", &kafka.bootstrap).create().unwrap();
         let topic = format!("{test}-{}-{}.journal", process::id(), Timestamp::now().as_millisecond());

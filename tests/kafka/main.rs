@@ -23,11 +23,13 @@ mod harness;
 
 mod crash_points;
 mod delivery;
+mod end_of_transaction;
 mod exactly_once;
 mod fleet;
 mod journal;
 mod outages;
 mod reload;
 mod starvation;
+mod static_members;
 mod takeover;
 mod too_large;

@@ -35,6 +35,7 @@ impl Broker {
                 .map(|(key, value)| (key.into(), value.into()))
                 .into(),
             client_id: "test".into(),
+            static_member: None,
         }
     }
 

@@ -50,7 +50,8 @@ impl Fault<'_> {
         match self.kind {
             FaultKind::Kill | FaultKind::BrokerKill | FaultKind::BrokerTerm => true,
             FaultKind::Stop | FaultKind::Cut | FaultKind::Hold => self.end - self.begin >= at_least_ms * 1_000_000,
-            FaultKind::Term | FaultKind::Reload => false,
+            // What is in a transaction waits for its end, or goes into the next; nothing is asked again for that.
+            FaultKind::Term | FaultKind::Reload | FaultKind::EndHeld | FaultKind::EndLost => false,
         }
     }
 

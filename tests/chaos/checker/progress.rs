@@ -45,6 +45,8 @@ fn count(facts: &Facts<'_>, judgement: &mut Judgement) {
         (FaultKind::Cut, "connections cut"),
         (FaultKind::Hold, "connections held"),
         (FaultKind::Reload, "SIGHUP"),
+        (FaultKind::EndHeld, "ends of transactions held"),
+        (FaultKind::EndLost, "ends of transactions unanswered"),
     ] {
         judgement.figure(name, facts.faults.iter().filter(|fault| fault.kind == kind).count());
     }

@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    net::{Ipv4Addr, TcpListener},
     path::PathBuf,
     process::{Command, Stdio},
     sync::{
@@ -112,8 +113,13 @@ pub fn is_asked_for() -> bool {
     asked
 }
 
-/// Where another broker may listen: a few ports from here are its own.
+/// Where another broker may listen: ten ports from here are its own, and no other program has one of them.
 pub(super) fn next_port() -> u16 {
     static BROKERS: AtomicU16 = AtomicU16::new(1);
-    shared_port() + 10 * BROKERS.fetch_add(1, Ordering::Relaxed)
+    loop {
+        let first = shared_port() + 10 * BROKERS.fetch_add(1, Ordering::Relaxed);
+        if (first..first + 10).all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()) {
+            return first;
+        }
+    }
 }

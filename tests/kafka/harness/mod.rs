@@ -5,6 +5,7 @@ mod checker;
 mod daemon;
 mod journal;
 mod node;
+mod proxy;
 mod service;
 mod topics;
 mod visitor;
@@ -20,6 +21,7 @@ pub use self::{
     daemon::{CLIENT, Config, Daemon, program},
     journal::JournalMessage,
     node::Node,
+    proxy::{Fate, Kind, Proxy, Rule, Traffic},
     service::Service,
     topics::{Seeded, Seeding, Topics},
     visitor::Visitor,

@@ -3,14 +3,15 @@
 
 use std::{
     fs::{self, File},
-    net::TcpStream,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
-use super::{Broker, LONG, broker::next_port, eventually};
+use super::{Broker, LONG, Proxy, broker::next_port, eventually};
 
 pub struct Node {
     pub bootstrap: String,
@@ -46,6 +47,33 @@ impl Node {
              allow.everyone.if.no.acl.found=true\n"
         );
         Self::format_and_start(model, port, &settings, &["--standalone", "--cluster-id", "AAAAAAAAAAAAAAAAAAAAAA"])
+    }
+
+    /// A cluster of its own that each of these proxies leads to, under an address of its own. What a transaction that is
+    /// open for too long left is ended soon after.
+    pub fn behind(model: &Broker, proxies: &mut [Proxy], runtime: &Runtime) -> Self {
+        let port = next_port();
+        let ways = (port + 2..).zip(proxies.iter());
+        let ways: Vec<_> = ways.map(|(port, proxy)| (port, proxy.addresses()[0])).collect();
+        let each = |write: fn(&(u16, SocketAddr)) -> String| ways.iter().map(write).collect::<String>();
+        let settings = format!(
+            "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{}{}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}{}\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{}\n\
+             controller.quorum.bootstrap.servers=127.0.0.1:{}\n\
+             transaction.abort.timed.out.transaction.cleanup.interval.ms=1000\n",
+            port + 1,
+            each(|(port, _)| format!(",WAY{port}://127.0.0.1:{port}")),
+            each(|(port, proxy)| format!(",WAY{port}://{proxy}")),
+            each(|(port, _)| format!(",WAY{port}:PLAINTEXT")),
+            port + 1,
+        );
+        let alone = ["--standalone", "--cluster-id", "AAAAAAAAAAAAAAAAAAAAAA"];
+        let node = Self::format_and_start(model, port, &settings, &alone);
+        for (proxy, (port, _)) in proxies.iter_mut().zip(&ways) {
+            proxy.run(runtime, &[(Ipv4Addr::LOCALHOST, *port).into()]);
+        }
+        node
     }
 
     /// Kafka's own tool for rights.

@@ -189,6 +189,24 @@ impl Topics {
         producer.flush(ANSWER).unwrap();
     }
 
+    /// The next `count` records of a topic and when a reader of committed records has each.
+    pub fn watch(&self, topic: &str, count: usize) -> Vec<(Record, Timestamp)> {
+        let mut config = self.client();
+        config.set("group.id", &self.group).set("isolation.level", "read_committed");
+        let consumer: BaseConsumer = config.set("fetch.wait.max.ms", "100").create().unwrap();
+        let mut assignment = TopicPartitionList::new();
+        for number in 0..PARTITIONS {
+            assignment.add_partition_offset(topic, number, Offset::Beginning).unwrap();
+        }
+        consumer.assign(&assignment).unwrap();
+        let mut seen = Vec::new();
+        while seen.len() < count {
+            let Some(Ok(message)) = consumer.poll(ANSWER) else { continue };
+            seen.push((record(&message), Timestamp::now()));
+        }
+        seen
+    }
+
     /// Everything in a topic, as a reader of committed records sees it.
     pub fn read(&self, topic: &str) -> Vec<Record> {
         let consumer = self.consumer();

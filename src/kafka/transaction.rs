@@ -1,0 +1,209 @@
+//! One transaction, as librdkafka makes it: begun, written, its commit points vouched for by the group, committed or aborted.
+
+use std::{cell::Cell, time::Duration};
+
+use rdkafka::{
+    config::FromClientConfigAndContext,
+    error::KafkaError,
+    producer::{BaseProducer, Producer as _, PurgeConfig},
+};
+use tokio::sync::mpsc;
+
+use super::{
+    client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED, RESENT_AFTER},
+    notice::{self, Notice},
+    sink::{Ack, Callbacks, Refusal, SinkTopics, WriteFailed, WriteId, native},
+    source::Stamper,
+    transactor::Batch,
+};
+use crate::{
+    clock::Clock,
+    crash_point::{self, Point},
+    domain::{record::Outgoing, time::BootTime},
+};
+
+/// The longest that one call into librdkafka waits for the brokers, before it is looked whether that is still wanted.
+pub(super) const STEP: Duration = Duration::from_secs(5);
+
+/// Wait for room in the producer's queue.
+const ROOM: Duration = Duration::from_millis(5);
+
+/// A producer of a `transactional.id`.
+pub(super) struct Connected {
+    pub kafka: BaseProducer<Callbacks>,
+    acks: mpsc::Receiver<Ack>,
+    /// Whether it has its epoch, and all that was open under its name before has ended.
+    pub initialised: bool,
+    /// Whether a request may have been sent twice, so that one of them may come to the brokers late.
+    in_doubt: Cell<bool>,
+}
+
+/// Why a transaction did not come to its end.
+pub(super) enum Broken {
+    /// It is to be aborted. Nobody was told to commit it.
+    Abort(Vec<(usize, WriteFailed)>),
+    /// The producer is of no more use. Nobody was told to commit it.
+    Gone(String),
+    /// It may be committed, or not.
+    Unknown(String),
+}
+
+/// How long a transaction may still take.
+#[derive(Clone, Copy)]
+pub(super) struct Limit<'a> {
+    pub give_up: BootTime,
+    pub clock: &'a Clock,
+}
+
+impl Limit<'_> {
+    fn left(self) -> Duration {
+        self.give_up.saturating_since(self.clock.boot())
+    }
+}
+
+fn send(
+    kafka: &BaseProducer<Callbacks>,
+    topics: &SinkTopics,
+    n: usize,
+    outgoing: &Outgoing,
+    limit: Limit<'_>,
+) -> Result<(), Broken> {
+    loop {
+        let Err((error, _)) = kafka.send(native(topics, WriteId(n), outgoing)) else {
+            kafka.poll(Duration::ZERO);
+            return Ok(());
+        };
+        match kafka.context().refused(&error, fatal(kafka), outgoing) {
+            Refusal::QueueFull if !limit.left().is_zero() => kafka.poll(ROOM),
+            Refusal::QueueFull => return Err(Broken::Abort(Vec::new())),
+            Refusal::Failed(failed) => return Err(Broken::Abort(vec![(n, failed)])),
+            Refusal::Fatal(words) => return Err(Broken::Gone(words)),
+        }
+    }
+}
+
+impl Connected {
+    /// Asks no broker.
+    pub(super) fn open(
+        config: &KafkaConfig,
+        topics: &SinkTopics,
+        name: &str,
+        notices: mpsc::Sender<Notice>,
+    ) -> Result<Self, InvalidKafkaConfig> {
+        let (sender, acks) = mpsc::channel(2 * MAX_UNACKNOWLEDGED);
+        let callbacks = Callbacks::new(config, topics, sender, notices);
+        let kafka = BaseProducer::from_config_and_context(&config.transactional_producer(name), callbacks)?;
+        Ok(Self { kafka, acks, initialised: false, in_doubt: Cell::new(false) })
+    }
+
+    /// Whether a request may come to the brokers late.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.in_doubt.get()
+    }
+
+    /// One transaction, from its beginning to its commit.
+    pub(super) fn attempt(
+        &mut self,
+        topics: &SinkTopics,
+        source: &Stamper,
+        batch: &Batch,
+        limit: Limit<'_>,
+    ) -> Result<(), Broken> {
+        self.kafka.begin_transaction().map_err(|error| before_the_end(&error))?;
+        crash_point::pass(Point::TransactionBegun);
+        for (n, outgoing) in batch.writes.iter().enumerate() {
+            send(&self.kafka, topics, n, outgoing, limit)?;
+            crash_point::pass(Point::TransactionProduced);
+        }
+        self.all_written(limit)?;
+        // Only the source knows whether these partitions are still this instance's, and as which member of the group; and it
+        // gives none up before this has ended.
+        let Some(stamped) = source.stamp(&batch.points, STEP) else { return Err(Broken::Abort(Vec::new())) };
+        crash_point::pass(Point::TransactionBeforeOffsets);
+        if stamped.list.count() > 0 {
+            self.patiently(limit, |kafka| kafka.send_offsets_to_transaction(&stamped.list, &stamped.group, STEP))
+                .map_err(|error| before_the_end(&error))?;
+        }
+        crash_point::pass(Point::TransactionBeforeCommit);
+        self.patiently(limit, |kafka| kafka.commit_transaction(STEP)).map_err(|error| match &error {
+            KafkaError::Flush(_) => Broken::Abort(Vec::new()),
+            // Also one that asks for an abort: a request whose answer was lost may have been obeyed.
+            error => Broken::Unknown(words(error)),
+        })?;
+        crash_point::pass(Point::TransactionCommitted);
+        Ok(())
+    }
+
+    /// Waits until every write is acknowledged, or one is refused: from then on librdkafka sends none of the others, which
+    /// would wait for their timeout.
+    fn all_written(&mut self, limit: Limit<'_>) -> Result<(), Broken> {
+        let mut failures = Vec::new();
+        loop {
+            self.kafka.poll(ROOM);
+            // Looked at before the reports are: none comes after it.
+            let is_all_reported = self.kafka.in_flight_count() == 0;
+            while let Ok(Ack { write, result }) = self.acks.try_recv() {
+                failures.extend(result.err().map(|failed| (write.0, failed)));
+            }
+            if !failures.is_empty() || limit.left().is_zero() {
+                return Err(fatal(&self.kafka).map_or(Broken::Abort(failures), Broken::Gone));
+            }
+            if is_all_reported {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What is not sent yet never is. Its reports are fetched first: librdkafka waits for them, and only this thread fetches
+    /// them.
+    pub(super) fn abort(&mut self, limit: Limit<'_>) -> Result<(), KafkaError> {
+        self.kafka.purge(PurgeConfig::default().queue());
+        while self.kafka.in_flight_count() > 0 && !limit.left().is_zero() {
+            self.kafka.poll(ROOM);
+        }
+        while self.acks.try_recv().is_ok() {}
+        self.patiently(limit, |kafka| kafka.abort_transaction(STEP))
+    }
+
+    /// Calls as long as librdkafka says that the same call may succeed, and there is time.
+    fn patiently(
+        &self,
+        limit: Limit<'_>,
+        call: impl Fn(&BaseProducer<Callbacks>) -> Result<(), KafkaError>,
+    ) -> Result<(), KafkaError> {
+        let begun = limit.clock.boot();
+        let result = loop {
+            match call(&self.kafka) {
+                Err(error) if is_retriable(&error) && !limit.left().is_zero() => {}
+                result => break result,
+            }
+        };
+        if limit.clock.boot().saturating_since(begun) >= RESENT_AFTER {
+            self.in_doubt.set(true);
+        }
+        result
+    }
+}
+
+pub(super) fn is_retriable(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::Transaction(cause) if cause.is_retriable())
+}
+
+/// What an error means where nothing was said about committing yet.
+fn before_the_end(error: &KafkaError) -> Broken {
+    match error {
+        KafkaError::Transaction(cause) if cause.is_fatal() => Broken::Gone(words(error)),
+        _ => Broken::Abort(Vec::new()),
+    }
+}
+
+fn fatal(kafka: &BaseProducer<Callbacks>) -> Option<String> {
+    kafka.client().fatal_error().map(|(_, reason)| reason)
+}
+
+pub(super) fn words(error: &KafkaError) -> String {
+    match error {
+        KafkaError::Transaction(cause) => notice::clean(&cause.string()),
+        other => notice::error_words(other),
+    }
+}
