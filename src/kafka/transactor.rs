@@ -10,7 +10,6 @@
 //! KIP-890, which librdkafka does not have). So after any doubt the next transaction has a new producer.
 
 use std::{
-    cell::Cell,
     collections::HashSet,
     sync::{
         Arc,
@@ -29,7 +28,7 @@ use rdkafka::{
 use tokio::sync::mpsc;
 
 use super::{
-    client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED, RESENT_AFTER},
+    client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED},
     discard::discard,
     group,
     notice::{self, Client, Notice, Reporter, Trouble},
@@ -176,8 +175,6 @@ struct Connected {
     acks: mpsc::Receiver<Ack>,
     /// Whether it has its epoch, and all that was open under its name before has ended.
     initialised: bool,
-    /// Whether a request may have been sent twice, so that one of them may come to the brokers late.
-    in_doubt: Cell<bool>,
 }
 
 /// Why a transaction did not come to its end.
@@ -220,7 +217,7 @@ impl Transactions {
                 self.find_out(batch)
             }
         };
-        self.replace_if_in_doubt();
+        self.replace_if_a_connection_broke();
         outcome
     }
 
@@ -251,10 +248,10 @@ impl Transactions {
     }
 
     /// The brokers refuse a late request of a producer that has a successor.
-    fn replace_if_in_doubt(&mut self) {
-        if self.producer.as_ref().is_some_and(|connected| connected.in_doubt.get()) {
+    fn replace_if_a_connection_broke(&mut self) {
+        if self.producer.as_ref().is_some_and(|connected| connected.kafka.context().connection_broke()) {
             tracing::info!(
-                "kafka was slow to answer about a transaction: a request may have been sent twice, and its copy must not \
+                "a connection with kafka broke: a request may have been sent twice, and a copy that comes late must not \
                  reach the next transaction; a new producer takes the place of {}",
                 self.name
             );
@@ -294,7 +291,7 @@ impl Transactions {
             let callbacks = Callbacks::new(&self.config, &self.topics, sender, self.notices.clone());
             let config = self.config.transactional_producer(&self.name);
             let kafka = BaseProducer::from_config_and_context(&config, callbacks)?;
-            self.producer = Some(Connected { kafka, acks, initialised: false, in_doubt: Cell::new(false) });
+            self.producer = Some(Connected { kafka, acks, initialised: false });
         }
         Ok(())
     }
@@ -406,8 +403,9 @@ impl Connected {
                 result => break result,
             }
         };
-        if limit.clock.boot().saturating_since(begun) >= RESENT_AFTER {
-            self.in_doubt.set(true);
+        let took = limit.clock.boot().saturating_since(begun);
+        if took >= STEP {
+            tracing::warn!(seconds = took.as_secs(), "kafka was slow to answer about a transaction");
         }
         result
     }
