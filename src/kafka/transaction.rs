@@ -1,6 +1,6 @@
 //! One transaction, as librdkafka makes it: begun, written, its commit points vouched for by the group, committed or aborted.
 
-use std::{cell::Cell, time::Duration};
+use std::time::Duration;
 
 use rdkafka::{
     config::FromClientConfigAndContext,
@@ -10,7 +10,7 @@ use rdkafka::{
 use tokio::sync::mpsc;
 
 use super::{
-    client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED, RESENT_AFTER},
+    client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED},
     notice::{self, Notice},
     sink::{Ack, Callbacks, Refusal, SinkTopics, WriteFailed, WriteId, native},
     source::Stamper,
@@ -34,8 +34,6 @@ pub(super) struct Connected {
     acks: mpsc::Receiver<Ack>,
     /// Whether it has its epoch, and all that was open under its name before has ended.
     pub initialised: bool,
-    /// Whether a request may have been sent twice, so that one of them may come to the brokers late.
-    in_doubt: Cell<bool>,
 }
 
 /// Why a transaction did not come to its end.
@@ -93,12 +91,12 @@ impl Connected {
         let (sender, acks) = mpsc::channel(2 * MAX_UNACKNOWLEDGED);
         let callbacks = Callbacks::new(config, topics, sender, notices);
         let kafka = BaseProducer::from_config_and_context(&config.transactional_producer(name), callbacks)?;
-        Ok(Self { kafka, acks, initialised: false, in_doubt: Cell::new(false) })
+        Ok(Self { kafka, acks, initialised: false })
     }
 
     /// Whether a request may come to the brokers late.
-    pub(super) fn is_in_doubt(&self) -> bool {
-        self.in_doubt.get()
+    pub(super) fn connection_broke(&self) -> bool {
+        self.kafka.context().connection_broke()
     }
 
     /// One transaction, from its beginning to its commit.
@@ -178,8 +176,9 @@ impl Connected {
                 result => break result,
             }
         };
-        if limit.clock.boot().saturating_since(begun) >= RESENT_AFTER {
-            self.in_doubt.set(true);
+        let took = limit.clock.boot().saturating_since(begun);
+        if took >= STEP {
+            tracing::warn!(seconds = took.as_secs(), "kafka was slow to answer about a transaction");
         }
         result
     }

@@ -197,7 +197,7 @@ impl Transactions {
                 self.find_out(batch)
             }
         };
-        self.replace_if_in_doubt();
+        self.replace_if_a_connection_broke();
         outcome
     }
 
@@ -228,10 +228,10 @@ impl Transactions {
     }
 
     /// The brokers refuse a late request of a producer that has a successor.
-    fn replace_if_in_doubt(&mut self) {
-        if self.producer.as_ref().is_some_and(Connected::is_in_doubt) {
+    fn replace_if_a_connection_broke(&mut self) {
+        if self.producer.as_ref().is_some_and(Connected::connection_broke) {
             tracing::info!(
-                "kafka was slow to answer about a transaction: a request may have been sent twice, and its copy must not \
+                "a connection with kafka broke: a request may have been sent twice, and a copy that comes late must not \
                  reach the next transaction; a new producer takes the place of {}",
                 self.name
             );
