@@ -28,7 +28,7 @@ use super::{
     group,
     notice::{self, Client, Notice, Reporter, Trouble},
     sink::{Ack, Callbacks, Refusal, SinkTopics, WriteFailed, WriteId, native},
-    source::Stamper,
+    source::{Stamped, Stamper},
 };
 use crate::{
     clock::Clock,
@@ -170,7 +170,7 @@ enum Broken {
     /// It is to be aborted. Nobody was told to commit it.
     Abort(Vec<(usize, WriteFailed)>),
     /// The producer is of no more use. Nobody was told to commit it.
-    Gone(String),
+    Gone(Code, String),
     /// It may be committed, or not.
     Unknown(String),
 }
@@ -191,20 +191,30 @@ impl Transactions {
         };
         match broken {
             Broken::Abort(failures) => {
-                if let Err(error) = patiently(limit, || connected.kafka.abort_transaction(STEP)) {
-                    self.give_up_producer(&words(&error));
+                let denial = denial(&connected.kafka, &self.source, batch);
+                let aborted = patiently(limit, || connected.kafka.abort_transaction(STEP));
+                match (denial, aborted) {
+                    // A transaction that never had a right can't be aborted either.
+                    (Some(error), aborted) => {
+                        self.trouble(&error);
+                        if aborted.is_err() {
+                            self.drop_producer();
+                        }
+                    }
+                    (None, Err(error)) => self.give_up_producer(code(&error), &words(&error)),
+                    (None, Ok(())) => {}
                 }
                 Outcome::Aborted(failures)
             }
-            Broken::Gone(words) => {
-                self.give_up_producer(&words);
+            Broken::Gone(code, words) => {
+                self.give_up_producer(code, &words);
                 Outcome::Aborted(Vec::new())
             }
             Broken::Unknown(words) => {
                 tracing::warn!(
                     "kafka does not say whether a transaction was committed: {words}; the committed offsets will tell"
                 );
-                self.give_up_producer(&words);
+                self.give_up_producer(Code::Fatal, &words);
                 self.find_out(batch)
             }
         }
@@ -214,6 +224,10 @@ impl Transactions {
     /// are. Asked until there is an answer.
     fn find_out(&mut self, batch: &Batch) -> Outcome {
         while self.initialised() {
+            if batch.points.is_empty() {
+                // Of a topic that is gone: nothing can tell.
+                return Outcome::Aborted(Vec::new());
+            }
             let partitions = batch.points.iter().map(|point| &point.partition);
             match group::committed_points(&self.config, partitions) {
                 Ok(known) => {
@@ -241,6 +255,8 @@ impl Transactions {
         if self.producer.as_ref().is_some_and(|connected| connected.initialised) {
             return true;
         }
+        // What refuses the transactions themselves is not over with this.
+        let mut hides = self.reporter.is_denied();
         while !self.closed.load(Ordering::Relaxed) {
             thread::sleep(self.again_at.saturating_since(self.clock.boot()));
             if let Err(error) = self.connect() {
@@ -251,12 +267,15 @@ impl Transactions {
             match connected.kafka.init_transactions(STEP) {
                 Ok(()) => {
                     connected.initialised = true;
-                    self.reporter.working();
+                    if !hides {
+                        self.reporter.working();
+                    }
                     return true;
                 }
                 Err(error) if is_retriable(&error) => self.trouble(&error),
-                Err(error) => self.give_up_producer(&words(&error)),
+                Err(error) => self.give_up_producer(code(&error), &words(&error)),
             }
+            hides = false;
         }
         false
     }
@@ -273,12 +292,21 @@ impl Transactions {
     }
 
     /// The next one ends what this one left open.
-    fn give_up_producer(&mut self, words: &str) {
-        self.reporter.trouble(Trouble::Fatal(format!(
-            "the producer {} can't go on: {words}; a new one takes its place; if it stays, look for a second instance of the \
-             same instance.name in this group",
-            self.name
-        )));
+    fn give_up_producer(&mut self, code: Code, words: &str) {
+        let denied = notice::explain(Client::Sink, code, &self.config.bootstrap_servers, &self.about(words));
+        self.reporter.trouble(if let Trouble::Denied(_) = denied {
+            denied
+        } else {
+            Trouble::Fatal(format!(
+                "the producer {} can't go on: {words}; a new one takes its place; if it stays, look for a second instance of \
+                 the same instance.name in this group",
+                self.name
+            ))
+        });
+        self.drop_producer();
+    }
+
+    fn drop_producer(&mut self) {
         if let Some(connected) = self.producer.take() {
             discard(connected);
         }
@@ -286,12 +314,13 @@ impl Transactions {
     }
 
     fn trouble(&self, error: &KafkaError) {
-        let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
-        self.reporter.trouble(notice::explain(Client::Sink, code, &self.config.bootstrap_servers, &self.words(error)));
+        let about = self.about(&words(error));
+        self.reporter.trouble(notice::explain(Client::Sink, code(error), &self.config.bootstrap_servers, &about));
     }
 
-    fn words(&self, error: &KafkaError) -> String {
-        format!("transactions of {}: {}", self.name, words(error))
+    fn about(&self, words: &str) -> String {
+        let SinkTopics { output, dead_letters } = &self.topics;
+        format!("transactions of {} to {output} and {dead_letters}: {words}", self.name)
     }
 }
 
@@ -327,7 +356,7 @@ fn attempt(
         failures.extend(result.err().map(|failed| (write.0, failed)));
     }
     if flushed.is_err() || !failures.is_empty() {
-        return Err(fatal(kafka).map_or(Broken::Abort(failures), Broken::Gone));
+        return Err(fatal(kafka).map_or(Broken::Abort(failures), |(code, words)| Broken::Gone(code, words)));
     }
     // Only the source knows whether these partitions are still this instance's, and as which member of the group; and it
     // gives none up before this has ended.
@@ -355,11 +384,13 @@ fn send(
             kafka.poll(Duration::ZERO);
             return Ok(());
         };
-        match kafka.context().refused(&error, fatal(kafka), outgoing) {
+        match kafka.context().refused(&error, fatal(kafka).map(|(_, words)| words), outgoing) {
             Refusal::QueueFull if !limit.left().is_zero() => kafka.poll(ROOM),
             Refusal::QueueFull => return Err(Broken::Abort(Vec::new())),
             Refusal::Failed(failed) => return Err(Broken::Abort(vec![(n, failed)])),
-            Refusal::Fatal(words) => return Err(Broken::Gone(words)),
+            Refusal::Fatal(words) => {
+                return Err(Broken::Gone(fatal(kafka).map_or(Code::Fatal, |(code, _)| code), words));
+            }
         }
     }
 }
@@ -381,13 +412,31 @@ fn is_retriable(error: &KafkaError) -> bool {
 /// What an error means where nothing was said about committing yet.
 fn before_the_end(error: &KafkaError) -> Broken {
     match error {
-        KafkaError::Transaction(cause) if cause.is_fatal() => Broken::Gone(words(error)),
+        KafkaError::Transaction(cause) if cause.is_fatal() => Broken::Gone(code(error), words(error)),
         _ => Broken::Abort(Vec::new()),
     }
 }
 
-fn fatal(kafka: &BaseProducer<Callbacks>) -> Option<String> {
-    kafka.client().fatal_error().map(|(_, reason)| reason)
+fn fatal(kafka: &BaseProducer<Callbacks>) -> Option<(Code, String)> {
+    kafka.client().fatal_error().map(|(code, reason)| (code, notice::clean(&reason)))
+}
+
+/// Which right the transaction as a whole is denied, if one is. Writes that fail for it do not say so; the next call in the
+/// transaction does. Where it is denied none, the call adds to what is aborted.
+fn denial(kafka: &BaseProducer<Callbacks>, source: &Stamper, batch: &Batch) -> Option<KafkaError> {
+    const RIGHTS: [Code; 4] = [
+        Code::TopicAuthorizationFailed,
+        Code::GroupAuthorizationFailed,
+        Code::TransactionalIdAuthorizationFailed,
+        Code::ClusterAuthorizationFailed,
+    ];
+    let Stamped { list, group } = source.stamp(&batch.points, STEP).filter(|stamped| stamped.list.count() > 0)?;
+    let refused = kafka.send_offsets_to_transaction(&list, &group, STEP).err();
+    refused.filter(|error| RIGHTS.contains(&code(error)))
+}
+
+fn code(error: &KafkaError) -> Code {
+    error.rdkafka_error_code().unwrap_or(Code::Fail)
 }
 
 fn words(error: &KafkaError) -> String {

@@ -23,6 +23,7 @@ mod harness;
 
 mod delivery;
 mod exactly_once;
+mod faults;
 mod fleet;
 mod journal;
 mod outages;
