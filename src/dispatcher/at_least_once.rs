@@ -20,10 +20,15 @@ use crate::{
 /// Writes that may wait for their acknowledgement before no further early ones are taken.
 pub(super) const MANY_WRITES: usize = 20_000;
 
+/// So long no write was acknowledged, of some that wait, when it is told. librdkafka sends them again and again without a word.
+const SILENCE: Duration = Duration::from_secs(15);
+
 pub(super) struct AtLeastOnce {
     pub(super) sink: Box<Sink>,
     pub(super) acks: mpsc::Receiver<Ack>,
     pub(super) writes: Writes,
+    /// How long writes have waited for an acknowledgement, and there was none.
+    pub(super) silence: Duration,
 }
 
 impl AtLeastOnce {
@@ -45,6 +50,19 @@ impl Dispatcher {
         }
     }
 
+    /// To be called with the time since the last time.
+    pub(super) fn tell_silence(&mut self, passed: Duration) {
+        let Delivery::AtLeastOnce(delivery) = &mut self.delivery else { return };
+        let before = delivery.silence;
+        delivery.silence = if delivery.writes.len() == 0 { Duration::ZERO } else { before + passed };
+        if before < SILENCE
+            && delivery.silence >= SILENCE
+            && let Some(words) = delivery.sink.silence(delivery.silence)
+        {
+            self.reporting.output.set(Condition::Waiting(words));
+        }
+    }
+
     pub(super) fn send_writes(&mut self) {
         let now = self.clock.boot();
         while let Delivery::AtLeastOnce(delivery) = &mut self.delivery
@@ -61,6 +79,9 @@ impl Dispatcher {
     }
 
     pub(super) fn acknowledged(&mut self, ack: Ack) {
+        if let Delivery::AtLeastOnce(delivery) = &mut self.delivery {
+            delivery.silence = Duration::ZERO;
+        }
         match ack.result {
             Ok(()) => self.written(ack.write),
             Err(failed) => self.failed(ack.write, &failed),

@@ -39,7 +39,7 @@ impl Dispatcher {
         let mut told = told.into_iter();
         let (now_told, later): (Vec<_>, Vec<_>) = ready.into_iter().partition(|_| told.next() == Some(true));
         transactions.put_back(later);
-        if !points.is_empty() {
+        if !(points.is_empty() && now_told.is_empty()) {
             transactions.begin(now_told, points, now);
         }
     }

@@ -166,9 +166,12 @@ impl Dispatcher {
         let (early_sender, early) = mpsc::channel(BATCH);
         let Edge { source, events, outputs, notices } = edge;
         let delivery = match outputs {
-            Outputs::AtLeastOnce { sink, acks } => {
-                Delivery::AtLeastOnce(Box::new(AtLeastOnce { sink, acks, writes: Writes::default() }))
-            }
+            Outputs::AtLeastOnce { sink, acks } => Delivery::AtLeastOnce(Box::new(AtLeastOnce {
+                sink,
+                acks,
+                writes: Writes::default(),
+                silence: Duration::ZERO,
+            })),
             Outputs::ExactlyOnce { transactor, transacted } => {
                 Delivery::ExactlyOnce(Transactions::new(transactor, transacted))
             }
@@ -209,6 +212,7 @@ impl Dispatcher {
                 _ = commit.tick() => {
                     self.commit();
                     self.renew_if_deaf(COMMIT_EVERY);
+                    self.tell_silence(COMMIT_EVERY);
                 }
                 changed = phase.wait_for(|phase| *phase >= Phase::Draining) => {
                     drop(changed);
@@ -255,11 +259,20 @@ impl Dispatcher {
                 }
                 self.hold_full_partitions();
             }
-            SourceEvent::Assigned { partitions, committed, epoch } => {
+            SourceEvent::Assigned { partitions, committed, begun, epoch } => {
                 tracing::info!(partitions = %listed(&partitions), "partitions assigned");
                 self.partitions.assign(partitions, committed, epoch);
+                self.partitions.begin_anew(begun);
                 self.forget_ended_logs();
                 self.reporting.input.set(Condition::Ok);
+            }
+            SourceEvent::BegunAnew { begun } => {
+                self.reporting.metrics.partitions_begun_anew(begun.len());
+                self.partitions.begin_anew(begun);
+            }
+            SourceEvent::Gone { partitions } => self.partitions.let_finish(&partitions),
+            SourceEvent::Removed { partition, offsets } => {
+                self.reporting.metrics.records_removed_unread(&partition.topic, offsets);
             }
             SourceEvent::Revoked { partitions, lost, within, settled } => {
                 tracing::info!(partitions = %listed(&partitions), lost, "partitions to be given up");

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::{
         commit_point::CommitPoint,
+        log_id,
         progress::Progress,
         record::{Epoch, Partition, Receipt},
         settled::Settled,
@@ -71,6 +72,8 @@ impl Partitions {
     /// `most_metadata`: bytes that a commit of one partition may have beside the offset.
     pub(super) fn new(most_metadata: usize) -> Self {
         let (assigned, held) = (HashMap::new(), HashSet::new());
+        // Beside it the log is told.
+        let most_metadata = most_metadata.saturating_sub(log_id::SIGNED);
         Self { assigned, most_metadata, held, last_log: Log::default(), ended: Vec::new() }
     }
 
@@ -81,6 +84,20 @@ impl Partitions {
             let progress = point.map(|at| resumed(&committed.swap_remove(at))).unwrap_or_default();
             self.begin(partition, epoch, progress);
         }
+    }
+
+    /// These begin at their points, which are to be committed. What was open in them is finished; it settles nothing.
+    pub(super) fn begin_anew(&mut self, points: Vec<CommitPoint>) {
+        for point in points {
+            self.assigned.remove(&point.partition);
+            self.begin(point.partition.clone(), point.epoch, resumed(&point));
+            self.due_again(&[point]);
+        }
+    }
+
+    /// These are not there any more. What is open in them is finished; it settles nothing.
+    pub(super) fn let_finish(&mut self, partitions: &[Partition]) {
+        self.assigned.retain(|partition, _| !partitions.contains(partition));
     }
 
     /// Begins with nothing open; what was before ends.
@@ -156,7 +173,9 @@ impl Partitions {
     /// How far partitions are settled once these records are; and where one was begun and that is not committed yet. Says
     /// of each record whether a commit can tell that it is settled: the others wait for the next.
     pub(super) fn transact(&mut self, records: &[(&Receipt, Log)]) -> (Vec<CommitPoint>, Vec<bool>) {
-        let (mut points, mut told) = (Vec::new(), vec![false; records.len()]);
+        // What settles nothing need not be told.
+        let settles_nothing = |(_, log): &(&Receipt, Log)| !self.assigned.values().any(|known| known.log == *log);
+        let (mut points, mut told) = (Vec::new(), records.iter().map(settles_nothing).collect::<Vec<_>>());
         for (partition, assigned) in &mut self.assigned {
             let of_it = |(_, (receipt, log)): &(usize, &(&Receipt, Log))| {
                 receipt.partition == *partition && *log == assigned.log

@@ -4,11 +4,13 @@
 //! `0`-`9`, `-`, `_`. Below 32, the bits are five offsets, the lowest first, 1 for settled. From 32 on, four bits are a
 //! hexadecimal digit, the least first, of how many offsets in a row are open (32 to 47) or settled (48 to 63). So a storm
 //! behind one parked alert costs a few characters, and offsets settled at random a fifth of a character each.
+//!
+//! Open offsets at the end say nothing, and are not written: what stands there instead is a [`LogId`](super::log_id::LogId).
 
 use std::{collections::BTreeMap, ops::Range};
 
 /// What a text of ours begins with; the number is its version.
-const PREFIX: &str = "alert-ips/1:";
+pub(super) const PREFIX: &str = "alert-ips/1:";
 
 /// A run this long is shorter as a number than as bits.
 const LONG: i64 = 6;
@@ -16,8 +18,8 @@ const LONG: i64 = 6;
 /// Offsets of one character of bits.
 const BITS: i64 = 5;
 
-const OPEN_DIGIT: u8 = 0b10_0000;
-const SETTLED_DIGIT: u8 = 0b11_0000;
+pub(super) const OPEN_DIGIT: u8 = 0b10_0000;
+pub(super) const SETTLED_DIGIT: u8 = 0b11_0000;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
@@ -96,18 +98,22 @@ impl Settled {
         }
         let mut text = PREFIX.to_owned();
         let mut at = next;
-        while let Some(character) = self.character(&mut at) {
-            if text.len() + character.len() > most {
+        // Up to where it says that something is settled.
+        let mut says = text.len();
+        while let Some(piece) = self.piece(&mut at) {
+            if text.len() + piece.len() > most {
                 break;
             }
-            text.extend(character.iter().map(|value| char::from(ALPHABET[usize::from(*value)])));
+            text.extend(piece.iter().map(|value| character(*value)));
+            let is_open = piece.iter().all(|value| (OPEN_DIGIT..SETTLED_DIGIT).contains(value));
+            says = if is_open { says } else { text.len() };
         }
-        // Without a single range said it says nothing.
+        text.truncate(says);
         if text.len() > most || text.len() == PREFIX.len() { String::new() } else { text }
     }
 
     /// The next piece of the text, from `at` on: the bits of five offsets, or the digits of a run.
-    fn character(&self, at: &mut i64) -> Option<Vec<u8>> {
+    fn piece(&self, at: &mut i64) -> Option<Vec<u8>> {
         let begin = *at;
         let (settled, run_end) = match self.end_of(begin) {
             Some(end) => (true, end),
@@ -169,8 +175,13 @@ impl Settled {
     }
 }
 
+/// The character of a value below 64.
+pub(super) fn character(value: u8) -> char {
+    char::from(ALPHABET[usize::from(value)])
+}
+
 /// The value of a character.
-fn value(character: u8) -> Option<u8> {
+pub(super) fn value(character: u8) -> Option<u8> {
     ALPHABET.iter().zip(0..).find(|(known, _)| **known == character).map(|(_, value)| value)
 }
 

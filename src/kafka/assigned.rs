@@ -14,44 +14,61 @@ use rdkafka::{
 };
 
 use crate::domain::{
+    beginning::Place,
     commit_point::CommitPoint,
+    log_id::LogId,
     record::{Epoch, Header, Partition, Receipt, Record},
 };
 
-/// The partitions that are this instance's now, with the epoch of each.
+/// The partitions that are this instance's now.
 #[derive(Default)]
 pub(super) struct Assigned {
-    entries: Vec<(Partition, Epoch)>,
+    entries: Vec<Entry>,
     /// Where the last record's partition is in `entries`: records come in runs.
     last: usize,
 }
 
+struct Entry {
+    partition: Partition,
+    epoch: Epoch,
+    /// Where reading goes on, and in which log.
+    place: Place,
+}
+
 impl Assigned {
-    pub(super) fn add(&mut self, list: &TopicPartitionList, epoch: Epoch) -> Vec<Partition> {
-        let mut added = Vec::with_capacity(list.count());
-        for element in list.elements() {
-            // One allocation for a topic's name, however many partitions and records it has.
-            let known =
-                self.entries.iter().map(|(partition, _)| partition).find(|known| *known.topic == *element.topic());
-            let topic = known.map_or_else(|| Arc::from(element.topic()), |known| Arc::clone(&known.topic));
-            let partition = Partition { topic, number: element.partition() };
-            self.entries.retain(|(known, _)| *known != partition);
-            self.entries.push((partition.clone(), epoch));
-            added.push(partition);
+    /// Takes up a partition, or begins anew with it. Returns it, with its name shared.
+    pub(super) fn add(&mut self, partition: &Partition, epoch: Epoch, place: Place) -> Partition {
+        // One allocation for a topic's name, however many partitions and records it has.
+        let known = self.entries.iter().map(|known| &known.partition).find(|known| known.topic == partition.topic);
+        let topic = known.map_or_else(|| Arc::clone(&partition.topic), |known| Arc::clone(&known.topic));
+        let partition = Partition { topic, number: partition.number };
+        self.entries.retain(|known| known.partition != partition);
+        self.entries.push(Entry { partition: partition.clone(), epoch, place });
+        partition
+    }
+
+    /// Reading of a partition goes on elsewhere.
+    pub(super) fn go_on_at(&mut self, partition: &Partition, next: i64) {
+        if let Some(entry) = self.entries.iter_mut().find(|known| known.partition == *partition) {
+            entry.place.next = next;
         }
-        added
+    }
+
+    /// Where reading goes on.
+    pub(super) fn places(&self) -> impl Iterator<Item = (&Partition, Place)> {
+        self.entries.iter().map(|entry| (&entry.partition, entry.place))
     }
 
     pub(super) fn remove(&mut self, partitions: &[Partition]) {
-        self.entries.retain(|(partition, _)| !partitions.contains(partition));
+        self.entries.retain(|known| !partitions.contains(&known.partition));
     }
 
     pub(super) fn clear(&mut self) -> Vec<Partition> {
-        mem::take(&mut self.entries).into_iter().map(|(partition, _)| partition).collect()
+        mem::take(&mut self.entries).into_iter().map(|entry| entry.partition).collect()
     }
 
     fn find(&self, topic: &str, number: i32) -> Option<usize> {
-        let is_it = |(partition, _): &(Partition, Epoch)| partition.number == number && *partition.topic == *topic;
+        let is_it = |known: &Entry| known.partition.number == number && *known.partition.topic == *topic;
         if self.entries.get(self.last).is_some_and(is_it) {
             return Some(self.last);
         }
@@ -61,7 +78,8 @@ impl Assigned {
     /// Copies a message out of librdkafka; `None` for a partition that was given up meanwhile.
     pub(super) fn record(&mut self, message: &BorrowedMessage<'_>) -> Option<Record> {
         self.last = self.find(message.topic(), message.partition())?;
-        let (partition, epoch) = self.entries.get(self.last)?;
+        let Entry { partition, epoch, place } = self.entries.get_mut(self.last)?;
+        place.next = message.offset() + 1;
         Some(Record {
             receipt: Receipt { partition: partition.clone(), offset: message.offset(), epoch: *epoch },
             key: message.key().map(Into::into),
@@ -73,7 +91,7 @@ impl Assigned {
 
     pub(super) fn list_where(&self, wanted: impl Fn(&Partition) -> bool) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(self.entries.len());
-        for (partition, _) in self.entries.iter().filter(|(partition, _)| wanted(partition)) {
+        for partition in self.entries.iter().map(|known| &known.partition).filter(|known| wanted(known)) {
             list.add_partition(&partition.topic, partition.number);
         }
         list
@@ -81,23 +99,23 @@ impl Assigned {
 
     pub(super) fn partitions(&self, list: &TopicPartitionList) -> Vec<Partition> {
         let found = list.elements().into_iter().filter_map(|element| self.find(element.topic(), element.partition()));
-        found.map(|at| self.entries[at].0.clone()).collect()
+        found.map(|at| self.entries[at].partition.clone()).collect()
     }
 
     /// What is to be committed, as librdkafka takes it: only what is of the current assignment.
     pub(super) fn commit_list(&self, points: impl IntoIterator<Item = CommitPoint>) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for CommitPoint { partition, epoch, next, beyond } in points {
-            if !self.entries.iter().any(|(known, of)| *known == partition && *of == epoch) {
-                continue;
-            }
+            let is_it = |known: &&Entry| known.partition == partition && known.epoch == epoch;
+            let Some(Entry { place: Place { log, .. }, .. }) = self.entries.iter().find(is_it) else { continue };
             let mut element = list.add_partition(&partition.topic, partition.number);
             // Refused only for an offset that can't be one.
             if element.set_offset(Offset::Offset(next)).is_err() {
                 tracing::error!(%partition, next, "no valid offset to commit");
             }
-            if !beyond.is_empty() {
-                element.set_metadata(beyond);
+            let metadata = log.map_or(beyond.clone(), |log| log.sign(&beyond));
+            if !metadata.is_empty() {
+                element.set_metadata(metadata);
             }
         }
         list
@@ -106,9 +124,9 @@ impl Assigned {
     /// How far partitions are settled, as librdkafka says it was committed.
     pub(super) fn points(&self, list: &TopicPartitionList) -> Vec<CommitPoint> {
         let point = |element: TopicPartitionListElem<'_>| {
-            let (partition, epoch) = self.entries.get(self.find(element.topic(), element.partition())?)?;
+            let Entry { partition, epoch, .. } = self.entries.get(self.find(element.topic(), element.partition())?)?;
             let Offset::Offset(next) = element.offset() else { return None };
-            let beyond = element.metadata().to_owned();
+            let beyond = LogId::unsign(element.metadata()).0.to_owned();
             Some(CommitPoint { partition: partition.clone(), epoch: *epoch, next, beyond })
         };
         list.elements().into_iter().filter_map(point).collect()
@@ -144,9 +162,9 @@ mod tests {
     #[test]
     fn only_points_of_the_current_assignment_are_committed() {
         let mut assigned = Assigned::default();
-        let mut list = TopicPartitionList::new();
-        list.add_partition_range("alerts", 0, 1);
-        let partitions = assigned.add(&list, Epoch(3));
+        let place = Place { next: 0, log: LogId::of("3vKy0ZxJQ0mPq1i8cT7w2A") };
+        let partitions =
+            [0, 1].map(|number| assigned.add(&Partition { topic: "alerts".into(), number }, Epoch(3), place));
         let point = |at: usize, epoch| CommitPoint {
             partition: partitions[at].clone(),
             epoch: Epoch(epoch),

@@ -15,7 +15,7 @@ use rdkafka::{
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
     error::KafkaError,
-    types::RDKafkaRespErr,
+    types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
 };
 use tokio::sync::mpsc;
 
@@ -23,6 +23,7 @@ use super::{
     client::KafkaConfig,
     notice::{self, Client, Notice, Reporter},
     source::StartSourceError,
+    topic_ids::TopicIds,
 };
 use crate::crash_point::{self, Point};
 
@@ -47,9 +48,14 @@ impl Connection {
             reporter: Reporter::new(Client::Source, &config.bootstrap_servers, notices),
             inbox: Mutex::default(),
             closing: AtomicBool::new(false),
+            ids: TopicIds::default(),
+            misplaced: AtomicBool::new(false),
+            verbose: config.is_verbose(),
+            topics: topics.join(", "),
+            group: config.group_id.clone(),
         };
         let invalid = |error: KafkaError| StartSourceError::Config(error.into());
-        let kafka = BaseConsumer::from_config_and_context(&config.member(), callbacks).map_err(invalid)?;
+        let kafka = BaseConsumer::from_config_and_context(&config.source(), callbacks).map_err(invalid)?;
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         kafka.subscribe(&topics).map_err(invalid)?;
         let kafka = Arc::new(kafka);
@@ -119,11 +125,36 @@ pub(super) struct Callbacks {
     inbox: Mutex<Inbox>,
     /// Set before the consumer is dropped: nobody reads the inbox then, and librdkafka waits to be answered.
     closing: AtomicBool,
+    pub(super) ids: TopicIds,
+    /// Whether the place to read at was gone, in some partition: it is read no further.
+    misplaced: AtomicBool,
+    verbose: bool,
+    topics: String,
+    group: String,
 }
 
 impl Callbacks {
     pub(super) fn take_inbox(&self) -> Inbox {
         mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether some partition's place was gone since it was asked last.
+    pub(super) fn take_misplaced(&self) -> bool {
+        self.misplaced.swap(false, Ordering::Relaxed)
+    }
+
+    /// librdkafka's words, and what it does not say in them: whose right is missing.
+    fn about(&self, error: &KafkaError, reason: &str) -> String {
+        match error.rdkafka_error_code() {
+            Some(Code::TopicAuthorizationFailed) => format!("input {}: {reason}", self.topics),
+            Some(Code::GroupAuthorizationFailed) => format!("group {}: {reason}", self.group),
+            _ => reason.to_owned(),
+        }
+    }
+
+    /// Has all partitions looked at again.
+    pub(super) fn set_misplaced(&self) {
+        self.misplaced.store(true, Ordering::Relaxed);
     }
 
     fn leave(&self, word: impl FnOnce(&mut Inbox)) {
@@ -133,11 +164,22 @@ impl Callbacks {
 
 impl ClientContext for Callbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        if matches!(level, RDKafkaLogLevel::Debug) {
+            self.ids.hear(line);
+            if !self.verbose {
+                return;
+            }
+        }
         notice::log(Client::Source, level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.reporter.error(&error, reason);
+        if matches!(error.rdkafka_error_code(), Some(Code::AutoOffsetReset | Code::LogTruncation)) {
+            tracing::warn!("{}; it is looked where reading goes on", notice::clean(reason));
+            self.set_misplaced();
+        } else {
+            self.reporter.error(&error, &self.about(&error, reason));
+        }
     }
 
     fn stats(&self, statistics: Statistics) {

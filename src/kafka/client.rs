@@ -10,6 +10,8 @@ use rdkafka::{
     error::KafkaError,
 };
 
+use super::topic_ids::DEBUG_CONTEXT;
+
 /// How many writes may wait in the producer at once; also the least room the channel for acknowledgements needs.
 pub const MAX_UNACKNOWLEDGED: usize = 20_000;
 
@@ -37,13 +39,13 @@ const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
 /// Left out for `group.protocol=consumer`, where the broker assigns.
 const CLASSIC_GROUP_DEFAULTS: &[(&str, &str)] = &[("partition.assignment.strategy", "cooperative-sticky")];
 
-/// Commits are the dispatcher's alone; nothing uncommitted by a transaction is read; a committed offset that is gone
-/// leads to the oldest record kept, so that nothing unread is skipped.
+/// Commits are the dispatcher's alone; nothing uncommitted by a transaction is read; a place that is gone is an error, never
+/// a silent jump to another.
 const CONSUMER_OWNED: &[(&str, &str)] = &[
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("enable.partition.eof", "false"),
-    ("auto.offset.reset", "earliest"),
+    ("auto.offset.reset", "error"),
     ("isolation.level", "read_committed"),
 ];
 
@@ -209,13 +211,20 @@ impl KafkaConfig {
         config
     }
 
-    /// A consumer that joins the group.
-    pub(super) fn member(&self) -> ClientConfig {
+    /// A consumer that joins the group, and tells which topics its names stand for.
+    pub(super) fn source(&self) -> ClientConfig {
         let mut config = self.consumer();
         if let Some(name) = &self.static_member {
             config.set("group.instance.id", name);
         }
+        let wanted = self.property("debug").map_or_else(String::new, |contexts| format!("{contexts},"));
+        config.set("debug", format!("{wanted}{DEBUG_CONTEXT}")).set_log_level(RDKafkaLogLevel::Debug);
         config
+    }
+
+    /// Whether the user wants librdkafka's debug log.
+    pub(super) fn is_verbose(&self) -> bool {
+        self.property("debug").is_some()
     }
 
     pub(super) fn producer(&self) -> ClientConfig {
@@ -279,8 +288,7 @@ impl KafkaConfig {
             config.set(*key, *value);
         }
         config.set("bootstrap.servers", &self.bootstrap_servers).set("client.id", &self.client_id);
-        let verbose = self.property("debug").is_some();
-        config.set_log_level(if verbose { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
+        config.set_log_level(if self.is_verbose() { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
         config
     }
 

@@ -15,7 +15,7 @@ use super::{
     notice::{self, Client},
     topics::{ClusterError, LIMIT, Listener},
 };
-use crate::domain::record::Partition;
+use crate::domain::{log_id::LogId, record::Partition};
 
 /// How often, and after which pause, a coordinator is asked that is not ready.
 const COORDINATOR_ATTEMPTS: u32 = 10;
@@ -65,7 +65,7 @@ pub(super) fn committed_points<'a>(
         element.error()?;
         let Offset::Offset(next) = element.offset() else { continue };
         let partition = Partition { topic: element.topic().into(), number: element.partition() };
-        points.push((partition, next, element.metadata().to_owned()));
+        points.push((partition, next, LogId::unsign(element.metadata()).0.to_owned()));
     }
     Ok(points)
 }
@@ -78,7 +78,7 @@ fn ask(kafka: &BaseConsumer<Listener>, asked: &TopicPartitionList) -> Result<Gro
         let Offset::Offset(next) = partition.offset() else { continue };
         let (first, _) = kafka.fetch_watermarks(partition.topic(), partition.partition(), LIMIT)?;
         group.committed += 1;
-        group.moved += usize::from(next != first || !partition.metadata().is_empty());
+        group.moved += usize::from(next != first || !LogId::unsign(partition.metadata()).0.is_empty());
     }
     Ok(group)
 }

@@ -14,10 +14,12 @@ mod flow;
 pub mod group;
 pub mod journal;
 pub mod notice;
+mod place;
 pub mod sink;
 pub mod source;
 #[cfg(test)]
 mod tests;
+mod topic_ids;
 pub mod topics;
 mod transaction;
 pub mod transactor;

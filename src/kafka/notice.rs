@@ -163,6 +163,11 @@ impl Reporter {
         matches!(self.state().trouble, Some(Trouble::Unreachable(_)))
     }
 
+    /// Whether the last thing that was heard is that a right is missing.
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(self.state().trouble, Some(Trouble::Denied(_)))
+    }
+
     /// A record, an acknowledgement or an assignment came: whatever was wrong is over.
     pub(super) fn working(&self) {
         if self.state().trouble.take().is_some() {
@@ -217,6 +222,14 @@ pub(super) fn unreachable(client: Client, servers: &str, cause: &str) -> Trouble
     ))
 }
 
+/// Why brokers that can be reached acknowledge nothing: they try to, and don't say what is in the way.
+pub(super) fn unacknowledged(about: &str) -> String {
+    format!(
+        "kafka acknowledges no write: {about}; it is tried again by itself; either there are too few replicas in sync \
+         (min.insync.replicas), or a broker does not answer: look for a broker that is down or stands still"
+    )
+}
+
 /// Says an error with what to do about it. `about` is librdkafka's own text, or the topic's name.
 pub(super) fn explain(client: Client, code: Code, servers: &str, about: &str) -> Trouble {
     let goes_on = client.goes_on();
@@ -248,10 +261,15 @@ pub(super) fn explain(client: Client, code: Code, servers: &str, about: &str) ->
             "kafka denies access to a topic: {about}{goes_on}; grant read and describe on the \
              input topics, write and describe on the output and dead-letter topics"
         )),
+        Code::TransactionalIdAuthorizationFailed => Trouble::Denied(format!(
+            "kafka denies the transactional id: {about}{goes_on}; grant write and describe on the transactional id \
+             GROUP_ID-INSTANCE_NAME"
+        )),
         Code::GroupAuthorizationFailed => Trouble::Denied(format!(
             "kafka denies access to the consumer group: {about}{goes_on}; grant read on the group \
              named by kafka.group_id"
         )),
+        Code::MessageTimedOut => Trouble::Other(unacknowledged(about)),
         Code::ClusterAuthorizationFailed => Trouble::Denied(format!(
             "kafka denies a right on the cluster: {about}; brokers before 3.0 need IdempotentWrite for the producer"
         )),
@@ -364,6 +382,8 @@ mod tests {
     #[case::right(Code::TopicAuthorizationFailed, "grant")]
     #[case::tls(Code::SSL, "ssl.ca.location")]
     #[case::group(Code::GroupAuthorizationFailed, "kafka.group_id")]
+    #[case::transactional_id(Code::TransactionalIdAuthorizationFailed, "transactional id GROUP_ID-INSTANCE_NAME")]
+    #[case::in_sync(Code::MessageTimedOut, "look for a broker that is down")]
     fn each_trouble_says_what_to_do(#[case] code: Code, #[case] remedy: &str) {
         let (reporter, mut notices) = reporter();
         reporter.error(&KafkaError::Global(code), "something");

@@ -139,6 +139,14 @@ impl Sink {
         self.ear.is_deaf(&self.config, passed, unreachable)
     }
 
+    /// Says that nothing was acknowledged for so long; nothing where another reason is told already.
+    pub fn silence(&self, lasts: Duration) -> Option<String> {
+        let is_unreachable = self.producer.as_ref().is_none_or(|producer| producer.context().reporter.is_unreachable());
+        let SinkTopics { output, dead_letters } = &self.topics;
+        let about = format!("for {} s none to the output {output} or the dead letters {dead_letters}", lasts.as_secs());
+        (!is_unreachable).then(|| notice::unacknowledged(&about))
+    }
+
     /// Replaces the producer. What was not acknowledged is now, as [`WriteFailed::Retriable`].
     pub fn rebuild(&mut self) -> Result<(), InvalidKafkaConfig> {
         discard(self.producer.take());

@@ -35,8 +35,15 @@ pub enum SourceEvent {
     /// At least one, at most 256 records, in the order of their partitions.
     Records(Vec<Record>),
     /// These partitions are now this instance's. Their records carry this epoch. `committed`: how far those were settled
-    /// that were read before.
-    Assigned { partitions: Vec<Partition>, committed: Vec<CommitPoint>, epoch: Epoch },
+    /// that were read before. `begun`: where others begin, if that is to be committed.
+    Assigned { partitions: Vec<Partition>, committed: Vec<CommitPoint>, begun: Vec<CommitPoint>, epoch: Epoch },
+    /// These partitions, which stay this instance's, have another log now, and are read from here on. What was read of the
+    /// old one is nowhere else any more: it is to be finished, and settles nothing.
+    BegunAnew { begun: Vec<CommitPoint> },
+    /// The topics of these partitions are gone. What was read of them is to be finished, and settles nothing.
+    Gone { partitions: Vec<Partition> },
+    /// Kafka removed records of a partition before they were read: so many offsets.
+    Removed { partition: Partition, offsets: u64 },
     /// These partitions are to be given up. The source waits for `settled` (at most half the session timeout, and a moment
     /// longer than `within`), commits that, and only then lets go. `lost`: they are gone already, nothing can be committed,
     /// and nobody waits.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdkafka::{
     config::FromClientConfigAndContext,
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode as Code},
     producer::{BaseProducer, Producer as _, PurgeConfig},
 };
 use tokio::sync::mpsc;
@@ -13,7 +13,7 @@ use super::{
     client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED},
     notice::{self, Notice},
     sink::{Ack, Callbacks, Refusal, SinkTopics, WriteFailed, WriteId, native},
-    source::Stamper,
+    source::{Stamped, Stamper},
     transactor::Batch,
 };
 use crate::{
@@ -41,7 +41,7 @@ pub(super) enum Broken {
     /// It is to be aborted. Nobody was told to commit it.
     Abort(Vec<(usize, WriteFailed)>),
     /// The producer is of no more use. Nobody was told to commit it.
-    Gone(String),
+    Gone(Code, String),
     /// It may be committed, or not.
     Unknown(String),
 }
@@ -71,11 +71,13 @@ fn send(
             kafka.poll(Duration::ZERO);
             return Ok(());
         };
-        match kafka.context().refused(&error, fatal(kafka), outgoing) {
+        match kafka.context().refused(&error, fatal(kafka).map(|(_, words)| words), outgoing) {
             Refusal::QueueFull if !limit.left().is_zero() => kafka.poll(ROOM),
             Refusal::QueueFull => return Err(Broken::Abort(Vec::new())),
             Refusal::Failed(failed) => return Err(Broken::Abort(vec![(n, failed)])),
-            Refusal::Fatal(words) => return Err(Broken::Gone(words)),
+            Refusal::Fatal(words) => {
+                return Err(Broken::Gone(fatal(kafka).map_or(Code::Fatal, |(code, _)| code), words));
+            }
         }
     }
 }
@@ -144,7 +146,9 @@ impl Connected {
                 failures.extend(result.err().map(|failed| (write.0, failed)));
             }
             if !failures.is_empty() || limit.left().is_zero() {
-                return Err(fatal(&self.kafka).map_or(Broken::Abort(failures), Broken::Gone));
+                return Err(
+                    fatal(&self.kafka).map_or(Broken::Abort(failures), |(code, words)| Broken::Gone(code, words))
+                );
             }
             if is_all_reported {
                 return Ok(());
@@ -161,6 +165,20 @@ impl Connected {
         }
         while self.acks.try_recv().is_ok() {}
         self.patiently(limit, |kafka| kafka.abort_transaction(STEP))
+    }
+
+    /// Which right the transaction as a whole is denied, if one is. Writes that fail for it do not say so; the next call in
+    /// the transaction does. Where it is denied none, the call adds to what is aborted.
+    pub(super) fn denial(&self, source: &Stamper, batch: &Batch) -> Option<KafkaError> {
+        const RIGHTS: [Code; 4] = [
+            Code::TopicAuthorizationFailed,
+            Code::GroupAuthorizationFailed,
+            Code::TransactionalIdAuthorizationFailed,
+            Code::ClusterAuthorizationFailed,
+        ];
+        let Stamped { list, group } = source.stamp(&batch.points, STEP).filter(|stamped| stamped.list.count() > 0)?;
+        let refused = self.kafka.send_offsets_to_transaction(&list, &group, STEP).err();
+        refused.filter(|error| RIGHTS.contains(&code(error)))
     }
 
     /// Calls as long as librdkafka says that the same call may succeed, and there is time.
@@ -191,13 +209,17 @@ pub(super) fn is_retriable(error: &KafkaError) -> bool {
 /// What an error means where nothing was said about committing yet.
 fn before_the_end(error: &KafkaError) -> Broken {
     match error {
-        KafkaError::Transaction(cause) if cause.is_fatal() => Broken::Gone(words(error)),
+        KafkaError::Transaction(cause) if cause.is_fatal() => Broken::Gone(code(error), words(error)),
         _ => Broken::Abort(Vec::new()),
     }
 }
 
-fn fatal(kafka: &BaseProducer<Callbacks>) -> Option<String> {
-    kafka.client().fatal_error().map(|(_, reason)| reason)
+fn fatal(kafka: &BaseProducer<Callbacks>) -> Option<(Code, String)> {
+    kafka.client().fatal_error().map(|(code, reason)| (code, notice::clean(&reason)))
+}
+
+pub(super) fn code(error: &KafkaError) -> Code {
+    error.rdkafka_error_code().unwrap_or(Code::Fail)
 }
 
 pub(super) fn words(error: &KafkaError) -> String {

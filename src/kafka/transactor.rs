@@ -33,7 +33,7 @@ use super::{
     notice::{self, Client, Notice, Reporter, Trouble},
     sink::{SinkTopics, WriteFailed},
     source::Stamper,
-    transaction::{Broken, Connected, Limit, STEP, is_retriable, words},
+    transaction::{Broken, Connected, Limit, STEP, code, is_retriable, words},
 };
 use crate::{
     clock::Clock,
@@ -180,20 +180,29 @@ impl Transactions {
                 Outcome::Committed
             }
             Err(Broken::Abort(failures)) => {
-                if let Err(error) = connected.abort(limit) {
-                    self.give_up_producer(&words(&error));
+                let denial = connected.denial(&self.source, batch);
+                match (denial, connected.abort(limit)) {
+                    // A transaction that never had a right can't be aborted either.
+                    (Some(error), aborted) => {
+                        self.trouble(&error);
+                        if aborted.is_err() {
+                            self.drop_producer();
+                        }
+                    }
+                    (None, Err(error)) => self.give_up_producer(code(&error), &words(&error)),
+                    (None, Ok(())) => {}
                 }
                 Outcome::Aborted(failures)
             }
-            Err(Broken::Gone(words)) => {
-                self.give_up_producer(&words);
+            Err(Broken::Gone(code, words)) => {
+                self.give_up_producer(code, &words);
                 Outcome::Aborted(Vec::new())
             }
             Err(Broken::Unknown(words)) => {
                 tracing::warn!(
                     "kafka does not say whether a transaction was committed: {words}; the committed offsets will tell"
                 );
-                self.give_up_producer(&words);
+                self.give_up_producer(Code::Fatal, &words);
                 self.find_out(batch)
             }
         };
@@ -205,6 +214,10 @@ impl Transactions {
     /// before. Asked until there is an answer.
     fn find_out(&mut self, batch: &Batch) -> Outcome {
         while self.initialised() {
+            if batch.points.is_empty() {
+                // Of a topic that is gone: nothing can tell.
+                return Outcome::Aborted(Vec::new());
+            }
             let partitions = batch.points.iter().map(|point| &point.partition);
             match group::committed_points(&self.config, partitions) {
                 Ok(known) => {
@@ -245,6 +258,8 @@ impl Transactions {
         if self.producer.as_ref().is_some_and(|connected| connected.initialised) {
             return true;
         }
+        // What refuses the transactions themselves is not over with this.
+        let mut hides = self.reporter.is_denied();
         while !self.closed.load(Ordering::Relaxed) {
             thread::sleep(self.again_at.saturating_since(self.clock.boot()));
             if let Err(error) = self.connect() {
@@ -255,12 +270,15 @@ impl Transactions {
             match connected.kafka.init_transactions(STEP) {
                 Ok(()) => {
                     connected.initialised = true;
-                    self.reporter.working();
+                    if !hides {
+                        self.reporter.working();
+                    }
                     return true;
                 }
                 Err(error) if is_retriable(&error) => self.trouble(&error),
-                Err(error) => self.give_up_producer(&words(&error)),
+                Err(error) => self.give_up_producer(code(&error), &words(&error)),
             }
+            hides = false;
         }
         false
     }
@@ -273,12 +291,21 @@ impl Transactions {
     }
 
     /// The next one ends what this one left open.
-    fn give_up_producer(&mut self, words: &str) {
-        self.reporter.trouble(Trouble::Fatal(format!(
-            "the producer {} can't go on: {words}; a new one takes its place; if it stays, look for a second instance of the \
-             same instance.name in this group",
-            self.name
-        )));
+    fn give_up_producer(&mut self, code: Code, words: &str) {
+        let denied = notice::explain(Client::Sink, code, &self.config.bootstrap_servers, &self.about(words));
+        self.reporter.trouble(if let Trouble::Denied(_) = denied {
+            denied
+        } else {
+            Trouble::Fatal(format!(
+                "the producer {} can't go on: {words}; a new one takes its place; if it stays, look for a second instance of \
+                 the same instance.name in this group",
+                self.name
+            ))
+        });
+        self.drop_producer();
+    }
+
+    fn drop_producer(&mut self) {
         if let Some(connected) = self.producer.take() {
             discard(connected);
         }
@@ -286,11 +313,12 @@ impl Transactions {
     }
 
     fn trouble(&self, error: &KafkaError) {
-        let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
-        self.reporter.trouble(notice::explain(Client::Sink, code, &self.config.bootstrap_servers, &self.words(error)));
+        let about = self.about(&words(error));
+        self.reporter.trouble(notice::explain(Client::Sink, code(error), &self.config.bootstrap_servers, &about));
     }
 
-    fn words(&self, error: &KafkaError) -> String {
-        format!("transactions of {}: {}", self.name, words(error))
+    fn about(&self, words: &str) -> String {
+        let SinkTopics { output, dead_letters } = &self.topics;
+        format!("transactions of {} to {output} and {dead_letters}: {words}", self.name)
     }
 }

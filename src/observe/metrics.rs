@@ -55,6 +55,8 @@ struct Inner {
     registry: Registry,
     consumed: Box<[(Arc<str>, Counter)]>,
     settled_before: Counter,
+    removed: Box<[(Arc<str>, Counter)]>,
+    begun_anew: Counter,
     lag: Family<PartitionLabels, Gauge>,
     skips: PerKind<Skip, Counter>,
     committed: Counter,
@@ -79,11 +81,13 @@ impl Metrics {
         let ours = registry.sub_registry_with_prefix(PREFIX);
         let build = family::<Labels, Gauge>(ours, "build_info", "The version that runs");
         build.get_or_create(&Labels::one("version", env!("CARGO_PKG_VERSION"))).set(1);
-        let consumed = family(ours, "records_consumed", "Records read from the input topics");
-        let consumed = input_topics
-            .into_iter()
-            .map(|topic| (topic.into(), consumed.get_or_create_owned(&Labels::one("topic", topic))))
-            .collect();
+        let topics: Vec<&str> = input_topics.into_iter().collect();
+        let consumed = per_topic(ours, &topics, "records_consumed", "Records read from the input topics");
+        let help = "Offsets of the input topics that Kafka removed before they were read: records that are lost";
+        let removed = per_topic(ours, &topics, "records_removed_unread", help);
+        let begun_anew = Counter::default();
+        let help = "Partitions read from their beginning, as their topic was created anew or had lost its end";
+        ours.register("partitions_begun_anew", help, begun_anew.clone());
 
         let settled_before = Counter::default();
         let help = "Records read again that were settled before a restart or a rebalance; nothing was done for them";
@@ -97,6 +101,8 @@ impl Metrics {
             aborted: ended("aborted"),
             consumed,
             settled_before,
+            removed,
+            begun_anew,
             lag: family(ours, "consumer_lag_records", "Records of a partition that are not settled yet"),
             skips: per_kind(ours, "skips", "Records and rows that need neither call nor output"),
             decoded: per_kind(ours, "alerts_decoded", "Alerts found in the records"),
@@ -125,6 +131,18 @@ impl Metrics {
     /// A record was read that whoever read the partition before had settled.
     pub fn record_settled_before(&self) {
         self.0.settled_before.inc();
+    }
+
+    /// Kafka removed so many offsets of this topic before they were read.
+    pub fn records_removed_unread(&self, topic: &str, offsets: u64) {
+        if let Some((_, counter)) = self.0.removed.iter().find(|(name, _)| **name == *topic) {
+            counter.inc_by(offsets);
+        }
+    }
+
+    /// So many partitions have another log now.
+    pub fn partitions_begun_anew(&self, partitions: usize) {
+        self.0.begun_anew.inc_by(partitions as u64);
     }
 
     /// A transaction has ended.
@@ -289,6 +307,11 @@ impl AccountFamilies {
             tokens: PerKind::resolve(&self.tokens, Some(name)),
         }
     }
+}
+
+fn per_topic(registry: &mut Registry, topics: &[&str], name: &str, help: &str) -> Box<[(Arc<str>, Counter)]> {
+    let counters = family(registry, name, help);
+    topics.iter().map(|topic| ((*topic).into(), counters.get_or_create_owned(&Labels::one("topic", *topic)))).collect()
 }
 
 fn per_kind<K: Kind>(registry: &mut Registry, name: &str, help: &str) -> PerKind<K, Counter> {

@@ -25,6 +25,7 @@ mod crash_points;
 mod delivery;
 mod end_of_transaction;
 mod exactly_once;
+mod faults;
 mod fleet;
 mod journal;
 mod outages;

@@ -6,10 +6,12 @@ use std::{
     path::PathBuf,
     process::{Command, Stdio},
     sync::{
-        OnceLock,
+        Mutex, OnceLock,
         atomic::{AtomicU16, Ordering},
     },
 };
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Where the shared broker listens unless `ALERT_IPS_KAFKA_PORT` says otherwise; the default of `tools/kafka`.
 const DEFAULT_PORT: u16 = 19092;
@@ -20,6 +22,8 @@ pub struct Broker {
     port: u16,
     /// Stopped and wiped at the end.
     own: bool,
+    /// Its process, while it is to do nothing.
+    paused: Mutex<Option<Pid>>,
 }
 
 impl Broker {
@@ -48,6 +52,19 @@ impl Broker {
         self.tool("start");
     }
 
+    /// SIGSTOP: it does nothing until [`resume`](Self::resume).
+    pub fn pause(&self) {
+        let pid = Pid::from_raw(self.process().cast_signed()).unwrap();
+        kill_process(pid, Signal::STOP).unwrap();
+        *self.paused.lock().unwrap() = Some(pid);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        let pid = self.paused.lock().unwrap().take().unwrap();
+        kill_process(pid, Signal::CONT).unwrap();
+    }
+
     pub(super) fn port(&self) -> u16 {
         self.port
     }
@@ -67,7 +84,7 @@ impl Broker {
     }
 
     fn start_at(port: u16, own: bool) -> Self {
-        let mut broker = Self { bootstrap: String::new(), port, own };
+        let mut broker = Self { bootstrap: String::new(), port, own, paused: Mutex::default() };
         if own {
             broker.tool("stop");
             broker.tool("wipe");

@@ -17,9 +17,9 @@ use alert_ips::{
 use jiff::Timestamp;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer as _},
+    consumer::{BaseConsumer, CommitMode, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header as KafkaHeader, Headers as _, Message as _, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer as _},
@@ -110,6 +110,73 @@ impl Topics {
 
     pub fn delete(&self, name: &str) {
         block_on(self.admin().delete_topics(&[name], &options())).unwrap()[0].as_ref().unwrap();
+    }
+
+    /// Has Kafka create its own topic of transactions.
+    pub fn begin_transactions(&self) {
+        let mut config = self.client();
+        let producer: BaseProducer = config.set("transactional.id", &self.output).create().unwrap();
+        producer.init_transactions(ANSWER).unwrap();
+    }
+
+    /// Waits until this broker leads all partitions of all topics.
+    pub fn wait_until_led_by(&self, broker: i32) {
+        super::eventually(&format!("broker {broker} leads"), ANSWER, || {
+            let consumer = self.consumer();
+            self.all()
+                .iter()
+                .all(|name| {
+                    let metadata = consumer.fetch_metadata(Some(name), ANSWER).unwrap();
+                    metadata.topics()[0].partitions().iter().all(|partition| partition.leader() == broker)
+                })
+                .then_some(())
+        });
+    }
+
+    /// The input is deleted, and another one created under its name.
+    pub fn recreate_input(&self) {
+        self.delete(&self.input);
+        self.make(&self.input, &[]);
+    }
+
+    /// A topic has so many partitions from now on.
+    pub fn grow(&self, name: &str, partitions: usize) {
+        let new = NewPartitions::new(name, partitions);
+        block_on(self.admin().create_partitions(&[new], &options())).unwrap()[0].as_ref().unwrap();
+    }
+
+    /// Kafka removes all that lies before `first` in each partition of a topic.
+    pub fn remove_before(&self, name: &str, first: i64) {
+        let mut offsets = TopicPartitionList::new();
+        for number in 0..PARTITIONS {
+            offsets.add_partition_offset(name, number, Offset::Offset(first)).unwrap();
+        }
+        for partition in block_on(self.admin().delete_records(&offsets, &options())).unwrap().elements() {
+            partition.error().unwrap();
+        }
+    }
+
+    /// Writes messages to one partition of the input.
+    pub fn seed_in(&self, partition: i32, messages: &[Message]) {
+        let producer = self.producer();
+        for message in messages {
+            let mut record = BaseRecord::<[u8], [u8]>::to(&self.input).partition(partition);
+            record.payload = message.payload.as_deref();
+            send(&producer, record);
+        }
+        producer.flush(ANSWER).unwrap();
+    }
+
+    /// What the group has committed of the input.
+    pub fn committed(&self) -> TopicPartitionList {
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition_range(&self.input, 0, PARTITIONS - 1);
+        self.consumer().committed_offsets(asked, ANSWER).unwrap()
+    }
+
+    /// Commits this for the group, as a member may that is late.
+    pub fn commit(&self, offsets: &TopicPartitionList) {
+        self.consumer().commit(offsets, CommitMode::Sync).unwrap();
     }
 
     /// Changes a topic's settings.

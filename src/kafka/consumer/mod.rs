@@ -3,8 +3,10 @@
 //! It polls for ever, with permits or without, so that the group never thinks it dead. Everything it decides with is
 //! its own; librdkafka's callbacks only leave word in an [`Inbox`] that is read between polls.
 
+mod placing;
+
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     mem,
     sync::{
         Arc,
@@ -15,9 +17,8 @@ use std::{
 };
 
 use rdkafka::{
-    Offset, TopicPartitionList,
+    Message as _, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _, RebalanceProtocol},
-    error::KafkaResult,
     types::RDKafkaErrorCode,
 };
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -29,7 +30,7 @@ use super::{
     discard::discard,
     ear::Ear,
     flow::Flow,
-    notice::{self, Client, Notice, Reporter, Trouble},
+    notice::{self, Client, Notice, Reporter},
     source::{Mail, Mailbox, SettledReply, SourceEvent, StampAsk, Stamped, Start, StartSourceError},
 };
 use crate::{
@@ -64,12 +65,6 @@ const RECREATE_AFTER: Duration = Duration::from_secs(5);
 /// nothing else.
 const AFTER_FENCING: Duration = Duration::from_mins(1);
 
-/// How long, and how often, the brokers are asked where partitions begin: a minute at most, in which others of the group
-/// may have to wait, and less than the group waits for a member.
-const PLACE_LIMIT: Duration = Duration::from_secs(5);
-const PLACE_ATTEMPTS: usize = 12;
-const PLACE_PAUSE: Duration = Duration::from_millis(200);
-
 pub(super) struct Consumer {
     config: KafkaConfig,
     topics: Vec<String>,
@@ -86,6 +81,8 @@ pub(super) struct Consumer {
     commit_in_flight: bool,
     flow: Flow,
     ear: Ear,
+    /// Topics that were read.
+    read: HashSet<Arc<str>>,
     /// Whether an assignment could not be taken up.
     failed: bool,
 }
@@ -121,6 +118,7 @@ impl Consumer {
             commit_in_flight: false,
             flow: Flow::default(),
             ear: Ear::default(),
+            read: HashSet::new(),
             failed: false,
         })
     }
@@ -159,6 +157,7 @@ impl Consumer {
                 self.hand_over();
             }
             self.answer_callbacks();
+            self.look_again();
             // A turn takes as long as a poll without a record, where no broker is reached.
             let unreachable = self.reporter().is_unreachable();
             let deaf = self.ear.is_deaf(&self.config, IDLE_POLL, unreachable);
@@ -185,7 +184,8 @@ impl Consumer {
         while self.batch.len() < BATCH {
             match self.connection.kafka().poll(limit) {
                 Some(Ok(message)) => {
-                    if let Some(record) = self.assigned.record(&message) {
+                    let is_stale = self.connection.callbacks().ids.has_changed(message.topic());
+                    if let Some(record) = self.assigned.record(&message).filter(|_| !is_stale) {
                         self.batch.push(record);
                         crash_point::pass(Point::ConsumerPolled);
                     }
@@ -207,9 +207,14 @@ impl Consumer {
         if !self.flow.hold(self.connection.kafka(), &self.assigned, waited) {
             return;
         }
-        if let Some(Ok(message)) = self.connection.kafka().poll(Duration::from_millis(1)) {
-            // None comes from a paused partition; one that did must not be lost.
-            self.batch.extend(self.assigned.record(&message));
+        self.poll_once(Duration::from_millis(1));
+    }
+
+    /// Polls where no record is wanted. None comes from a paused partition; one that does must not be lost.
+    fn poll_once(&mut self, limit: Duration) {
+        if let Some(Ok(message)) = self.connection.kafka().poll(limit) {
+            let is_stale = self.connection.callbacks().ids.has_changed(message.topic());
+            self.batch.extend(self.assigned.record(&message).filter(|_| !is_stale));
         }
     }
 
@@ -249,52 +254,11 @@ impl Consumer {
         }
     }
 
-    fn assign(&mut self, list: &TopicPartitionList) {
-        crash_point::pass(Point::AssignBefore);
-        let Some(Placed { list, committed }) = self.place(list) else { return };
-        let accepted = match self.kafka().rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.kafka().incremental_assign(&list),
-            _ => self.kafka().assign(&list),
-        };
-        if let Err(error) = accepted {
-            let words = notice::error_words(&error);
-            self.reporter().trouble(Trouble::Other(format!(
-                "an assignment of partitions failed: {words}; the group rebalances again"
-            )));
-            return;
-        }
-        self.epoch = Epoch(self.epoch.0 + 1);
-        let partitions = self.assigned.add(&list, self.epoch);
-        self.flow.begin(self.connection.kafka(), &list);
-        if !partitions.is_empty() {
-            self.reporter().working();
-        }
-        let committed = self.assigned.points(&committed);
-        self.tell(SourceEvent::Assigned { partitions, committed, epoch: self.epoch });
-        crash_point::pass(Point::AssignAfter);
-    }
-
-    /// Asks where partitions begin, and how far they are settled. Without an answer nothing is read: what was settled would
-    /// be done again.
-    fn place(&mut self, list: &TopicPartitionList) -> Option<Placed> {
-        for _ in 0..PLACE_ATTEMPTS {
-            match placed(self.kafka(), list, self.start) {
-                Ok(placed) => return Some(placed),
-                Err(error) => tracing::warn!(error = %notice::error_words(&error), "asking where to begin failed"),
-            }
-            thread::sleep(PLACE_PAUSE);
-        }
-        self.reporter().trouble(Trouble::Other(
-            "kafka does not say how far the group has committed; the consumer joins again until it does".to_owned(),
-        ));
-        self.failed = true;
-        None
-    }
-
     fn revoke(&mut self, revoked: &TopicPartitionList) {
         crash_point::pass(Point::RevokeTold);
         let lost = self.kafka().assignment_lost();
         let partitions = self.assigned.partitions(revoked);
+        self.tell_what_is_gone(&partitions);
         self.batch.retain(|record| !partitions.contains(&record.receipt.partition));
         let (reply, settled) = blocking::sync_channel(1);
         let limit = self.config.settle_limit();
@@ -443,35 +407,4 @@ impl Consumer {
     fn reporter(&self) -> &Reporter {
         &self.connection.callbacks().reporter
     }
-}
-
-/// Where partitions begin.
-struct Placed {
-    /// With the offsets to begin at; librdkafka finds those that are not given.
-    list: TopicPartitionList,
-    /// With what was committed, where something was.
-    committed: TopicPartitionList,
-}
-
-fn placed(kafka: &BaseConsumer<Callbacks>, list: &TopicPartitionList, start: Start) -> KafkaResult<Placed> {
-    let mut begin = list.clone();
-    let mut fresh = TopicPartitionList::new();
-    let committed = kafka.committed_offsets(list.clone(), PLACE_LIMIT)?;
-    for element in committed.elements() {
-        element.error()?;
-        if element.offset() != Offset::Invalid {
-            begin.set_partition_offset(element.topic(), element.partition(), element.offset())?;
-        } else if start != Start::Earliest {
-            let asked = if let Start::At(time) = start { Offset::Offset(time.as_millisecond()) } else { Offset::End };
-            fresh.add_partition_offset(element.topic(), element.partition(), asked)?;
-        }
-    }
-    if let Start::At(_) = start {
-        fresh = kafka.offsets_for_times(fresh, PLACE_LIMIT)?;
-    }
-    for element in fresh.elements() {
-        element.error()?;
-        begin.set_partition_offset(element.topic(), element.partition(), element.offset())?;
-    }
-    Ok(Placed { list: begin, committed })
 }

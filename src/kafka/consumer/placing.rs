@@ -1,0 +1,185 @@
+//! Where the source reads: when partitions come, and when what was known of them holds no more.
+
+use std::{collections::HashSet, mem, sync::Arc, thread, time::Duration};
+
+use rdkafka::{
+    TopicPartitionList,
+    consumer::{Consumer as _, RebalanceProtocol},
+    error::KafkaResult,
+};
+
+use super::{BATCH, Consumer};
+use crate::{
+    crash_point::{self, Point},
+    domain::{
+        beginning::Seen,
+        record::{Epoch, Partition},
+    },
+    kafka::{
+        notice::{self, Trouble},
+        place::{self, Placed},
+        source::SourceEvent,
+    },
+};
+
+/// How often, and how long, librdkafka is let say what it has logged; it says that before anything else.
+const LOG_POLLS: usize = 3;
+const LOG_POLL: Duration = Duration::from_millis(20);
+
+impl Consumer {
+    pub(super) fn assign(&mut self, list: &TopicPartitionList) {
+        crash_point::pass(Point::AssignBefore);
+        let Some(placed) = self.place(list) else { return };
+        let accepted = place::list(placed.iter()).and_then(|list| match self.kafka().rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.kafka().incremental_assign(&list),
+            _ => self.kafka().assign(&list),
+        });
+        if let Err(error) = accepted {
+            let words = notice::error_words(&error);
+            self.reporter().trouble(Trouble::Other(format!(
+                "an assignment of partitions failed: {words}; the group rebalances again"
+            )));
+            return;
+        }
+        self.epoch = Epoch(self.epoch.0 + 1);
+        let partitions: Vec<_> = self.take_up(&placed);
+        self.flow.begin(self.connection.kafka(), list);
+        if !partitions.is_empty() {
+            self.reporter().working();
+        }
+        let (mut committed, mut begun) = (Vec::new(), Vec::new());
+        for placed in &placed {
+            match placed.point(self.epoch) {
+                Ok(point) => committed.push(point),
+                Err(point) => begun.push(point),
+            }
+        }
+        self.tell(SourceEvent::Assigned { partitions, committed, begun, epoch: self.epoch });
+        self.tell_removed(&placed);
+        crash_point::pass(Point::AssignAfter);
+    }
+
+    /// Asks where partitions begin, and how far they are settled. Without an answer nothing is read: what was settled would
+    /// be done again.
+    fn place(&mut self, list: &TopicPartitionList) -> Option<Vec<Placed>> {
+        let topics: HashSet<String> = list.elements().iter().map(|element| element.topic().to_owned()).collect();
+        let asked = place::patiently(|| place::ask_for_ids(self.kafka(), topics.iter().map(String::as_str)));
+        for _ in 0..LOG_POLLS {
+            self.poll_once(LOG_POLL);
+        }
+        let was_read = |topic: &str| self.read.contains(topic);
+        let placed = asked.and_then(|()| place::patiently(|| place::placed(self.kafka(), list, self.start, was_read)));
+        if placed.is_none() {
+            self.reporter().trouble(Trouble::Other(
+                "kafka does not say how far the group has committed; the consumer joins again until it does".to_owned(),
+            ));
+            self.failed = true;
+        }
+        placed
+    }
+
+    /// These are read from their places on, under the present epoch.
+    fn take_up(&mut self, placed: &[Placed]) -> Vec<Partition> {
+        let added = placed.iter().map(|Placed { partition, place, .. }| {
+            self.read.insert(Arc::clone(&partition.topic));
+            self.assigned.add(partition, self.epoch, *place)
+        });
+        added.collect()
+    }
+
+    fn tell_removed(&self, placed: &[Placed]) {
+        for placed in placed {
+            placed.tell();
+            if let Some(offsets) = placed.removed() {
+                self.tell(SourceEvent::Removed { partition: placed.partition.clone(), offsets });
+            }
+        }
+    }
+
+    /// Partitions whose place is gone, or whose topic is another one now, go on where nothing is skipped.
+    pub(super) fn look_again(&mut self) {
+        let (changed, misplaced) =
+            (self.connection.callbacks().ids.take_changed(), self.connection.callbacks().take_misplaced());
+        let list = self.assigned.list_where(|partition| misplaced || changed.contains(&*partition.topic));
+        if list.count() == 0 {
+            return;
+        }
+        if let Err(error) = self.relocate(&list) {
+            tracing::warn!(error = %notice::error_words(&error), "asking where reading goes on failed; it is asked again");
+            self.connection.callbacks().ids.put_back(changed);
+            if misplaced {
+                self.connection.callbacks().set_misplaced();
+            }
+            thread::sleep(place::PAUSE);
+        }
+    }
+
+    fn relocate(&mut self, list: &TopicPartitionList) -> KafkaResult<()> {
+        let partitions = self.assigned.partitions(list);
+        let ends = place::ends(self.kafka(), list)?;
+        let mut placed = Vec::with_capacity(partitions.len());
+        for (partition, before) in self.assigned.places() {
+            let others_were_read = true;
+            let log = self.connection.callbacks().ids.of(&partition.topic);
+            let seen = if partitions.contains(partition) {
+                let (first, end) = ends.of(partition)?;
+                Seen { before: Some(before), log, first, end, others_were_read }
+            } else {
+                let next = before.next;
+                Seen { before: Some(before), log: before.log, first: next, end: next, others_were_read }
+            };
+            placed.push(Placed::new(partition.clone(), seen, before.next, ""));
+        }
+        // What was read of an old log comes before what is read of the new one.
+        if !self.batch.is_empty() {
+            let records = mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
+            self.tell(SourceEvent::Records(records));
+        }
+        if let RebalanceProtocol::Cooperative = self.kafka().rebalance_protocol() {
+            self.kafka().incremental_unassign(list)?;
+            let of_list = placed.iter().filter(|placed| partitions.contains(&placed.partition));
+            self.kafka().incremental_assign(&place::list(of_list)?)?;
+        } else {
+            self.kafka().assign(&place::list(placed.iter())?)?;
+        }
+        placed.retain(|placed| partitions.contains(&placed.partition));
+        self.flow.begin(self.connection.kafka(), list);
+        self.went_on(&placed);
+        Ok(())
+    }
+
+    fn went_on(&mut self, placed: &[Placed]) {
+        self.epoch = Epoch(self.epoch.0 + 1);
+        let mut begun = Vec::new();
+        for placed in placed {
+            if placed.is_anew() {
+                self.assigned.add(&placed.partition, self.epoch, placed.place);
+                begun.extend(placed.point(self.epoch).err());
+            } else {
+                self.assigned.go_on_at(&placed.partition, placed.place.next);
+            }
+        }
+        if !begun.is_empty() {
+            self.tell(SourceEvent::BegunAnew { begun });
+        }
+        self.tell_removed(placed);
+    }
+
+    /// A topic that was deleted is taken away like any other; but what was read of it can't be read by anyone again.
+    pub(super) fn tell_what_is_gone(&mut self, partitions: &[Partition]) {
+        let topics: HashSet<_> = partitions.iter().map(|partition| &partition.topic).collect();
+        let gone: Vec<_> = topics.into_iter().filter(|topic| place::is_gone(self.kafka(), topic)).cloned().collect();
+        let is_of = |partition: &Partition| gone.contains(&partition.topic);
+        let partitions: Vec<_> = partitions.iter().filter(|partition| is_of(partition)).cloned().collect();
+        if partitions.is_empty() {
+            return;
+        }
+        let (of_them, others) =
+            mem::take(&mut self.batch).into_iter().partition(|record| is_of(&record.receipt.partition));
+        self.batch = others;
+        if !of_them.is_empty() {
+            self.tell(SourceEvent::Records(of_them));
+        }
+        self.tell(SourceEvent::Gone { partitions });
+    }
+}

@@ -1,0 +1,95 @@
+//! Brokers that are lost, too few, or stand still.
+
+use std::{thread, time::Duration};
+
+use rstest::rstest;
+
+use super::{BOTH, alerts, assert_delivered, config, ids, published, service};
+use crate::harness::{Broker, Daemon, LONG, Node, Topics};
+
+/// Two brokers that both have the input, the output and the dead letters, with such settings; the second leads.
+fn two_brokers(kafka: &Broker, settings: &[(&str, &str)]) -> (Topics, Node) {
+    let topics = Topics::create(&kafka.bootstrap, "two");
+    // Kafka's own topics come to be where the only broker is.
+    assert_eq!(topics.uncommitted(), 0);
+    topics.begin_transactions();
+    let second = Node::second(kafka);
+    for name in [&topics.input, &topics.output, &topics.dead_letters] {
+        topics.delete(name);
+        topics.make_on(&[2, 1], name, settings);
+    }
+    (topics, second)
+}
+
+#[rstest]
+#[case::at_least_once(BOTH[0])]
+#[case::exactly_once(BOTH[1])]
+fn a_leader_that_is_killed_costs_nothing(#[case] delivery: &str) {
+    let Some(kafka) = Broker::own() else { return };
+    let service = service();
+    let (topics, mut second) = two_brokers(&kafka, &[]);
+    let (first, more) = (alerts(1, 150), alerts(2, 50));
+    let all = [ids(&first), ids(&more)].concat();
+    topics.seed(first);
+    let mut daemon = Daemon::start(&config(&topics, &service, delivery).limits(&["100 per 1s"]));
+    daemon.wait_for("some outputs", LONG, |_| (published(&topics).len() >= 20).then_some(()));
+    second.stop();
+    topics.wait_until_led_by(1);
+    topics.seed_in(0, &more);
+    assert_delivered(&mut daemon, &topics, &all, delivery);
+    daemon.wait_until_ready();
+    daemon.finish(&topics);
+    daemon.stop();
+}
+
+#[rstest]
+#[case::at_least_once(BOTH[0])]
+#[case::exactly_once(BOTH[1])]
+fn an_output_with_too_few_replicas_in_sync_is_waited_for(#[case] delivery: &str) {
+    let Some(kafka) = Broker::own() else { return };
+    let service = service();
+    let (topics, mut second) = two_brokers(&kafka, &[]);
+    for name in [&topics.output, &topics.dead_letters] {
+        topics.configure(name, &[("min.insync.replicas", "2")]);
+    }
+    let (first, more) = (alerts(1, 50), alerts(2, 50));
+    let all = [ids(&first), ids(&more)].concat();
+    topics.seed(first.clone());
+    let mut daemon = Daemon::start(&config(&topics, &service, delivery).limits(&["100 per 1s"]));
+    assert_delivered(&mut daemon, &topics, &ids(&first), delivery);
+    second.stop();
+    topics.wait_until_led_by(1);
+    topics.seed_in(0, &more);
+    let told = daemon.wait_for_words("replicas in sync");
+    assert!(told.contains(&topics.output) && told.contains("look for a broker that is down"), "{told}");
+    eprintln!("{told}");
+    second.start();
+    assert_delivered(&mut daemon, &topics, &all, delivery);
+    daemon.wait_until_ready();
+    daemon.finish(&topics);
+    daemon.stop();
+}
+
+/// Connections stay, and nothing answers.
+#[rstest]
+#[case::at_least_once(BOTH[0])]
+#[case::exactly_once(BOTH[1])]
+fn a_broker_that_stands_still_is_waited_for(#[case] delivery: &str) {
+    let Some(kafka) = Broker::own() else { return };
+    let service = service();
+    let topics = Topics::create(&kafka.bootstrap, "stopped");
+    let alerts = alerts(1, 300);
+    let all = ids(&alerts);
+    topics.seed(alerts);
+    let mut daemon = Daemon::start(&config(&topics, &service, delivery));
+    daemon.wait_for("some outputs", LONG, |_| (published(&topics).len() >= 20).then_some(()));
+    kafka.pause();
+    thread::sleep(Duration::from_secs(25));
+    daemon.assert_running();
+    eprintln!("{:?}", daemon.page("/readyz?verbose"));
+    kafka.resume();
+    assert_delivered(&mut daemon, &topics, &all, delivery);
+    daemon.wait_until_ready();
+    daemon.finish(&topics);
+    daemon.stop();
+}
