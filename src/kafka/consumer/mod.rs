@@ -174,8 +174,10 @@ impl Consumer {
         while self.batch.len() < BATCH {
             match self.connection.kafka().poll(limit) {
                 Some(Ok(message)) => {
-                    let is_stale = self.connection.callbacks().ids.has_changed(message.topic());
-                    self.batch.extend(self.assigned.record(&message).filter(|_| !is_stale));
+                    // Of a topic that is another one now it is looked first where to read.
+                    if !self.connection.callbacks().ids.has_changed(message.topic()) {
+                        self.batch.extend(self.assigned.record(&message));
+                    }
                     limit = Duration::ZERO;
                 }
                 // An error was reported by the callback already, with its words.
@@ -200,8 +202,9 @@ impl Consumer {
     /// Polls where no record is wanted. None comes from a paused partition; one that does must not be lost.
     fn poll_once(&mut self, limit: Duration) {
         if let Some(Ok(message)) = self.connection.kafka().poll(limit) {
-            let is_stale = self.connection.callbacks().ids.has_changed(message.topic());
-            self.batch.extend(self.assigned.record(&message).filter(|_| !is_stale));
+            if !self.connection.callbacks().ids.has_changed(message.topic()) {
+                self.batch.extend(self.assigned.record(&message));
+            }
         }
     }
 
