@@ -227,7 +227,10 @@ impl ClientContext for Callbacks {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.reporter.error(&error, reason);
+        // Whoever has a transactional id tells that, with its name.
+        if error.rdkafka_error_code() != Some(Code::TransactionalIdAuthorizationFailed) {
+            self.reporter.error(&error, reason);
+        }
     }
 
     fn stats(&self, statistics: Statistics) {

@@ -181,20 +181,26 @@ impl Consumer {
     /// Polls until a batch is full or nothing more waits; blocks only for the first record.
     fn fill_batch(&mut self) {
         let mut limit = IDLE_POLL;
-        while self.batch.len() < BATCH {
-            match self.connection.kafka().poll(limit) {
-                Some(Ok(message)) => {
-                    let is_stale = self.connection.callbacks().ids.has_changed(message.topic());
-                    if let Some(record) = self.assigned.record(&message).filter(|_| !is_stale) {
-                        self.batch.push(record);
-                        crash_point::pass(Point::ConsumerPolled);
-                    }
-                    limit = Duration::ZERO;
+        while self.batch.len() < BATCH && self.poll_once(limit) {
+            limit = Duration::ZERO;
+        }
+    }
+
+    /// False where nothing came.
+    fn poll_once(&mut self, limit: Duration) -> bool {
+        match self.connection.kafka().poll(limit) {
+            Some(Ok(message)) => {
+                // Of a topic that is another one now it is looked first where to read.
+                let is_stale = self.connection.callbacks().ids.has_changed(message.topic());
+                if let Some(record) = self.assigned.record(&message).filter(|_| !is_stale) {
+                    self.batch.push(record);
+                    crash_point::pass(Point::ConsumerPolled);
                 }
-                // An error was reported by the callback already, with its words.
-                Some(Err(_)) => limit = Duration::ZERO,
-                None => break,
+                true
             }
+            // An error was reported by the callback already, with its words.
+            Some(Err(_)) => true,
+            None => false,
         }
     }
 
@@ -207,15 +213,8 @@ impl Consumer {
         if !self.flow.hold(self.connection.kafka(), &self.assigned, waited) {
             return;
         }
+        // No record comes from a paused partition; one that does must not be lost.
         self.poll_once(Duration::from_millis(1));
-    }
-
-    /// Polls where no record is wanted. None comes from a paused partition; one that does must not be lost.
-    fn poll_once(&mut self, limit: Duration) {
-        if let Some(Ok(message)) = self.connection.kafka().poll(limit) {
-            let is_stale = self.connection.callbacks().ids.has_changed(message.topic());
-            self.batch.extend(self.assigned.record(&message).filter(|_| !is_stale));
-        }
     }
 
     /// False where the dispatcher has not kept up; then the batch stays.

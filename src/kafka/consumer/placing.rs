@@ -135,17 +135,25 @@ impl Consumer {
             let records = mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
             self.tell(SourceEvent::Records(records));
         }
-        if let RebalanceProtocol::Cooperative = self.kafka().rebalance_protocol() {
-            self.kafka().incremental_unassign(list)?;
-            let of_list = placed.iter().filter(|placed| partitions.contains(&placed.partition));
-            self.kafka().incremental_assign(&place::list(of_list)?)?;
-        } else {
-            self.kafka().assign(&place::list(placed.iter())?)?;
+        if let Err(error) = self.reassign(list, &partitions, &placed) {
+            tracing::warn!(error = %notice::error_words(&error), "reading can't go on; the consumer is made anew");
+            self.failed = true;
+            return Ok(());
         }
         placed.retain(|placed| partitions.contains(&placed.partition));
         self.flow.begin(self.connection.kafka(), list);
         self.went_on(&placed);
         Ok(())
+    }
+
+    fn reassign(&self, list: &TopicPartitionList, partitions: &[Partition], placed: &[Placed]) -> KafkaResult<()> {
+        if let RebalanceProtocol::Cooperative = self.kafka().rebalance_protocol() {
+            self.kafka().incremental_unassign(list)?;
+            let of_list = placed.iter().filter(|placed| partitions.contains(&placed.partition));
+            self.kafka().incremental_assign(&place::list(of_list)?)
+        } else {
+            self.kafka().assign(&place::list(placed.iter())?)
+        }
     }
 
     fn went_on(&mut self, placed: &[Placed]) {

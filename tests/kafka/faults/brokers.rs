@@ -1,4 +1,4 @@
-//! Brokers that are lost, too few, or stand still.
+//! Brokers that are lost, too few, full, or stand still.
 
 use std::{thread, time::Duration};
 
@@ -88,6 +88,32 @@ fn a_broker_that_stands_still_is_waited_for(#[case] delivery: &str) {
     daemon.assert_running();
     eprintln!("{:?}", daemon.page("/readyz?verbose"));
     kafka.resume();
+    assert_delivered(&mut daemon, &topics, &all, delivery);
+    daemon.wait_until_ready();
+    daemon.finish(&topics);
+    daemon.stop();
+}
+
+/// The broker refuses what it can't write, and ends itself. Whoever runs it makes room and starts it again.
+#[rstest]
+#[case::at_least_once(BOTH[0])]
+#[case::exactly_once(BOTH[1])]
+fn a_broker_whose_disk_is_full_is_waited_for(#[case] delivery: &str) {
+    let Some(kafka) = Broker::own() else { return };
+    let service = service();
+    let topics = Topics::create(&kafka.bootstrap, "full");
+    let alerts = alerts(1, 300);
+    let all = ids(&alerts);
+    topics.seed(alerts);
+    let config = config(&topics, &service, delivery);
+    // A broker that comes back waits for the members it knew.
+    let config = config.property("session.timeout.ms", 6_000).property("reconnect.backoff.max.ms", 1_000);
+    let mut daemon = Daemon::start(&config);
+    daemon.wait_for("some outputs", LONG, |_| (published(&topics).len() >= 20).then_some(()));
+    kafka.fill_disk();
+    daemon.wait_for_words("no kafka broker can be reached");
+    kafka.stop();
+    kafka.start();
     assert_delivered(&mut daemon, &topics, &all, delivery);
     daemon.wait_until_ready();
     daemon.finish(&topics);

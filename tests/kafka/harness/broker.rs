@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 /// Where the shared broker listens unless `ALERT_IPS_KAFKA_PORT` says otherwise; the default of `tools/kafka`.
 const DEFAULT_PORT: u16 = 19092;
@@ -63,6 +63,12 @@ impl Broker {
     pub fn resume(&self) {
         let pid = self.paused.lock().unwrap().take().unwrap();
         kill_process(pid, Signal::CONT).unwrap();
+    }
+
+    /// Its files grow no more: every write fails, as on a full disk, until it is stopped and started again.
+    pub fn fill_disk(&self) {
+        let pid = Pid::from_raw(self.process().cast_signed()).unwrap();
+        prlimit(Some(pid), Resource::Fsize, Rlimit { current: Some(1), maximum: None }).unwrap();
     }
 
     pub(super) fn port(&self) -> u16 {

@@ -171,7 +171,9 @@ impl Topics {
     pub fn committed(&self) -> TopicPartitionList {
         let mut asked = TopicPartitionList::new();
         asked.add_partition_range(&self.input, 0, PARTITIONS - 1);
-        self.consumer().committed_offsets(asked, ANSWER).unwrap()
+        let consumer = self.consumer();
+        // A broker that has just come back may not answer for the group yet.
+        super::eventually("the group's offsets", ANSWER, || consumer.committed_offsets(asked.clone(), ANSWER).ok())
     }
 
     /// Commits this for the group, as a member may that is late.
@@ -302,7 +304,7 @@ impl Topics {
     /// Offsets of the input that the group has not committed.
     pub fn uncommitted(&self) -> i64 {
         let consumer = self.consumer();
-        let committed = self.committed(&consumer);
+        let committed = self.committed();
         let open = committed.elements().into_iter().map(|partition| {
             let (_, end) = consumer.fetch_watermarks(&self.input, partition.partition(), ANSWER).unwrap();
             match partition.offset() {
@@ -316,18 +318,12 @@ impl Topics {
     /// How far the group says, by what it has committed, that the input is settled: of each partition the offset and what is
     /// settled beyond.
     pub fn settled(&self) -> BTreeMap<i32, (i64, Settled)> {
-        let committed = self.committed(&self.consumer());
+        let committed = self.committed();
         let settled = committed.elements().into_iter().filter_map(|partition| {
             let Offset::Offset(next) = partition.offset() else { return None };
             Some((partition.partition(), (next, Settled::read(next, partition.metadata()).unwrap())))
         });
         settled.collect()
-    }
-
-    fn committed(&self, consumer: &BaseConsumer) -> TopicPartitionList {
-        let mut asked = TopicPartitionList::new();
-        asked.add_partition_range(&self.input, 0, PARTITIONS - 1);
-        consumer.committed_offsets(asked, ANSWER).unwrap()
     }
 
     fn all(&self) -> [&str; 4] {
