@@ -6,7 +6,8 @@
 //!
 //! The profile is that of this program alone, which only looks on. It starts a real Kafka (`tools/kafka`), the simulated service as a process of its own (`alert-ips simulate`) and the
 //! daemon, all on this machine, and prints figures; it judges none. `ALERT_IPS_BENCH_ALERTS` (default 100,000) says how
-//! many alerts are put through.
+//! many alerts are put through, `ALERT_IPS_BENCH_IN_FLIGHT` (64) how many calls there may be at once, and
+//! `ALERT_IPS_BENCH_LATENCY` (none) how long they take.
 
 #![allow(
     clippy::disallowed_methods,
@@ -38,8 +39,6 @@ use self::harness::{Broker, Config, Daemon, Topics, program};
 /// No call has to wait for it.
 const WIDE: &str = "1000000 per 1s";
 
-const IN_FLIGHT: usize = 64;
-
 /// Storms of each kind.
 const STORMS: usize = 3;
 
@@ -56,10 +55,14 @@ const EXACTLY_ONCE: Way =
     ("exactly-once, the journal in memory", |config| config.journal_in_memory().set("output.delivery", "exactly-once"));
 
 fn main() {
-    let alerts = env::var("ALERT_IPS_BENCH_ALERTS").map_or(100_000, |count| count.parse().expect("a number"));
+    let alerts = asked("ALERT_IPS_BENCH_ALERTS", "100000").parse().expect("a number");
     let kafka = Broker::required();
     let simulator = Simulator::start();
-    println!("{alerts} alerts, {IN_FLIGHT} calls in flight; simulated service, Kafka and daemon on one machine");
+    println!(
+        "{alerts} alerts, {} calls in flight that take {}; simulated service, Kafka and daemon on one machine",
+        in_flight(),
+        latency()
+    );
     compare(kafka, &simulator, alerts, [IN_MEMORY, IN_KAFKA]);
     compare(kafka, &simulator, alerts, [IN_MEMORY, EXACTLY_ONCE]);
     let [without, with] = [IN_MEMORY, EXACTLY_ONCE].map(|way| quiet(kafka, &simulator, way));
@@ -180,8 +183,20 @@ fn percentile(sorted: &[i128], hundredths: usize) -> i128 {
     sorted[(sorted.len() - 1) * hundredths / 100]
 }
 
+fn asked(variable: &str, otherwise: &str) -> String {
+    env::var(variable).unwrap_or_else(|_| otherwise.to_owned())
+}
+
+fn in_flight() -> String {
+    asked("ALERT_IPS_BENCH_IN_FLIGHT", "64")
+}
+
+fn latency() -> String {
+    asked("ALERT_IPS_BENCH_LATENCY", "none")
+}
+
 fn config(topics: &Topics, simulator: &Simulator) -> Config {
-    Config::new(topics, &simulator.origin).limits(&[WIDE]).set("accounts.contoso.max_in_flight", IN_FLIGHT)
+    Config::new(topics, &simulator.origin).limits(&[WIDE]).set("accounts.contoso.max_in_flight", in_flight())
 }
 
 fn milliseconds(records: &[Record]) -> Vec<i64> {
@@ -202,7 +217,8 @@ struct Simulator {
 impl Simulator {
     fn start() -> Self {
         let mut child = Command::new(program())
-            .args(["simulate", "--listen", "127.0.0.1:0", "--limits", WIDE, "--mix", "all-found", "--latency", "none"])
+            .args(["simulate", "--listen", "127.0.0.1:0", "--limits", WIDE, "--mix", "all-found"])
+            .args(["--latency", &latency()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
