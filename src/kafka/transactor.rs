@@ -10,6 +10,7 @@
 //! KIP-890, which librdkafka does not have). So after any doubt the next transaction has a new producer.
 
 use std::{
+    cell::Cell,
     collections::HashSet,
     sync::{
         Arc,
@@ -28,7 +29,7 @@ use rdkafka::{
 use tokio::sync::mpsc;
 
 use super::{
-    client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED},
+    client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED, RESENT_AFTER},
     discard::discard,
     group,
     notice::{self, Client, Notice, Reporter, Trouble},
@@ -175,6 +176,8 @@ struct Connected {
     acks: mpsc::Receiver<Ack>,
     /// Whether it has its epoch, and all that was open under its name before has ended.
     initialised: bool,
+    /// Whether a request may have been sent twice, so that one of them may come to the brokers late.
+    in_doubt: Cell<bool>,
 }
 
 /// Why a transaction did not come to its end.
@@ -217,7 +220,7 @@ impl Transactions {
                 self.find_out(batch)
             }
         };
-        self.replace_if_a_connection_broke();
+        self.replace_if_in_doubt();
         outcome
     }
 
@@ -248,10 +251,10 @@ impl Transactions {
     }
 
     /// The brokers refuse a late request of a producer that has a successor.
-    fn replace_if_a_connection_broke(&mut self) {
-        if self.producer.as_ref().is_some_and(|connected| connected.kafka.context().connection_broke()) {
+    fn replace_if_in_doubt(&mut self) {
+        if self.producer.as_ref().is_some_and(|connected| connected.in_doubt.get()) {
             tracing::info!(
-                "a connection with kafka broke: a request may have been sent twice, and a copy that comes late must not \
+                "kafka was slow to answer about a transaction: a request may have been sent twice, and its copy must not \
                  reach the next transaction; a new producer takes the place of {}",
                 self.name
             );
@@ -291,7 +294,7 @@ impl Transactions {
             let callbacks = Callbacks::new(&self.config, &self.topics, sender, self.notices.clone());
             let config = self.config.transactional_producer(&self.name);
             let kafka = BaseProducer::from_config_and_context(&config, callbacks)?;
-            self.producer = Some(Connected { kafka, acks, initialised: false });
+            self.producer = Some(Connected { kafka, acks, initialised: false, in_doubt: Cell::new(false) });
         }
         Ok(())
     }
@@ -403,9 +406,8 @@ impl Connected {
                 result => break result,
             }
         };
-        let took = limit.clock.boot().saturating_since(begun);
-        if took >= STEP {
-            tracing::warn!(seconds = took.as_secs(), "kafka was slow to answer about a transaction");
+        if limit.clock.boot().saturating_since(begun) >= RESENT_AFTER {
+            self.in_doubt.set(true);
         }
         result
     }
