@@ -5,9 +5,9 @@
 //! `read_committed` reader never sees any of it. Where Kafka does not say which, a new producer ends what the old one left
 //! open, and the committed offsets tell.
 //!
-//! A request of one transaction that reaches the brokers during the next would do its work there: end it half-way, or move
-//! its offsets. They tell producers apart by their epoch, and it does not change from one transaction to the next (that is
-//! KIP-890, which librdkafka does not have). So after any doubt the next transaction has a new producer.
+//! The request that ends one transaction, come late, would end the next one half-way. The brokers tell producers apart by
+//! their epoch, and it does not change from one transaction to the next (KIP-890 changes that, and librdkafka does not have
+//! it). So where that request may have been sent twice, the next transaction has a new producer.
 
 use std::{
     cell::Cell,
@@ -176,7 +176,7 @@ struct Connected {
     acks: mpsc::Receiver<Ack>,
     /// Whether it has its epoch, and all that was open under its name before has ended.
     initialised: bool,
-    /// Whether a request may have been sent twice, so that one of them may come to the brokers late.
+    /// Whether the request that ends a transaction may have been sent twice, so that one may come to the brokers late.
     in_doubt: Cell<bool>,
 }
 
@@ -203,7 +203,7 @@ impl Transactions {
                 Outcome::Committed
             }
             Err(Broken::Abort(failures)) => {
-                if let Err(error) = connected.patiently(limit, |kafka| kafka.abort_transaction(STEP)) {
+                if let Err(error) = connected.end(limit, |kafka| kafka.abort_transaction(STEP)) {
                     self.give_up_producer(&words(&error));
                 }
                 Outcome::Aborted(failures)
@@ -254,7 +254,7 @@ impl Transactions {
     fn replace_if_in_doubt(&mut self) {
         if self.producer.as_ref().is_some_and(|connected| connected.in_doubt.get()) {
             tracing::info!(
-                "kafka was slow to answer about a transaction: a request may have been sent twice, and its copy must not \
+                "kafka was slow to end a transaction: the request may have been sent twice, and its copy must not \
                  reach the next transaction; a new producer takes the place of {}",
                 self.name
             );
@@ -364,7 +364,7 @@ fn attempt(
             .patiently(limit, |kafka| kafka.send_offsets_to_transaction(&stamped.list, &stamped.group, STEP))
             .map_err(|error| before_the_end(&error))?;
     }
-    connected.patiently(limit, |kafka| kafka.commit_transaction(STEP)).map_err(|error| match &error {
+    connected.end(limit, |kafka| kafka.commit_transaction(STEP)).map_err(|error| match &error {
         KafkaError::Flush(_) => Broken::Abort(Vec::new()),
         // Also one that asks for an abort: a request whose answer was lost may have been obeyed.
         error => Broken::Unknown(words(error)),
@@ -393,23 +393,33 @@ fn send(
 }
 
 impl Connected {
+    /// Ends the transaction by this call. Kafka never answers it with "not yet", so that one that takes longer than librdkafka
+    /// waits before it asks again may have been sent twice.
+    fn end(
+        &self,
+        limit: Limit<'_>,
+        call: impl Fn(&BaseProducer<Callbacks>) -> Result<(), KafkaError>,
+    ) -> Result<(), KafkaError> {
+        let begun = limit.clock.boot();
+        let result = self.patiently(limit, call);
+        if limit.clock.boot().saturating_since(begun) >= RESENT_AFTER {
+            self.in_doubt.set(true);
+        }
+        result
+    }
+
     /// Calls as long as librdkafka says that the same call may succeed, and there is time.
     fn patiently(
         &self,
         limit: Limit<'_>,
         call: impl Fn(&BaseProducer<Callbacks>) -> Result<(), KafkaError>,
     ) -> Result<(), KafkaError> {
-        let begun = limit.clock.boot();
-        let result = loop {
+        loop {
             match call(&self.kafka) {
                 Err(error) if is_retriable(&error) && !limit.left().is_zero() => {}
-                result => break result,
+                result => return result,
             }
-        };
-        if limit.clock.boot().saturating_since(begun) >= RESENT_AFTER {
-            self.in_doubt.set(true);
         }
-        result
     }
 }
 
