@@ -70,6 +70,9 @@ const PRODUCER_OWNED: &[(&str, &str)] = &[
     ("delivery.report.only.error", "false"),
 ];
 
+/// Before this time librdkafka sends no request twice: a fifth, by which it varies, less than `retry.backoff.ms`.
+pub(super) const RESENT_AFTER: Duration = Duration::from_millis(80);
+
 /// As `PRODUCER_OWNED`, but nothing outlasts its transaction: the brokers end one that is open for so long (and until then
 /// hide from `read_committed` readers what comes after it), and a write that is late must fail before.
 const TRANSACTIONS_OWNED: &[(&str, &str)] = &[
@@ -77,8 +80,9 @@ const TRANSACTIONS_OWNED: &[(&str, &str)] = &[
     ("acks", "all"),
     ("message.timeout.ms", "20000"),
     ("transaction.timeout.ms", "30000"),
-    // A connection that breaks must be heard of: see `transactor`.
-    ("log.connection.close", "true"),
+    // See `RESENT_AFTER`.
+    ("retry.backoff.ms", "100"),
+    ("retry.backoff.max.ms", "1000"),
     ("delivery.report.only.error", "false"),
 ];
 

@@ -3,11 +3,7 @@
 //! The law: every write that [`Sink::send`] accepts gets exactly one [`Ack`], whatever happens to the producer, and no
 //! write is accepted that could find no room for its acknowledgement.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Duration,
-};
+use std::{thread, time::Duration};
 
 use rdkafka::{
     ClientContext, Statistics,
@@ -213,16 +209,10 @@ pub(super) struct Callbacks {
     acks: mpsc::Sender<Ack>,
     servers: String,
     topics: SinkTopics,
-    broke: AtomicBool,
 }
 
 impl ClientContext for Callbacks {
-    /// Called where it happens, so before a request is sent again.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        // What is said again within 30 s is not said: once is for good.
-        if facility == "FAIL" && !line.contains("in state CONNECT") {
-            self.broke.store(true, Ordering::Relaxed);
-        }
         notice::log(Client::Sink, level, facility, line);
     }
 
@@ -268,14 +258,7 @@ impl Callbacks {
             acks,
             servers: config.bootstrap_servers.clone(),
             topics: topics.clone(),
-            broke: AtomicBool::new(false),
         }
-    }
-
-    /// Whether a connection has broken since this client was made, for one whose `log.connection.close` is set: requests that
-    /// were not answered then were sent again.
-    pub(super) fn connection_broke(&self) -> bool {
-        self.broke.load(Ordering::Relaxed)
     }
 
     /// Why librdkafka did not take a write. `fatal`: its words, where the producer is of no more use.

@@ -1,6 +1,6 @@
 //! One transaction, as librdkafka makes it: begun, written, its commit points vouched for by the group, committed or aborted.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use rdkafka::{
     config::FromClientConfigAndContext,
@@ -10,7 +10,7 @@ use rdkafka::{
 use tokio::sync::mpsc;
 
 use super::{
-    client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED},
+    client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED, RESENT_AFTER},
     notice::{self, Notice},
     sink::{Ack, Callbacks, Refusal, SinkTopics, WriteFailed, WriteId, native},
     source::{Stamped, Stamper},
@@ -34,6 +34,8 @@ pub(super) struct Connected {
     acks: mpsc::Receiver<Ack>,
     /// Whether it has its epoch, and all that was open under its name before has ended.
     pub initialised: bool,
+    /// Whether the request that ends a transaction may have been sent twice, so that one may come to the brokers late.
+    in_doubt: Cell<bool>,
 }
 
 /// Why a transaction did not come to its end.
@@ -93,12 +95,12 @@ impl Connected {
         let (sender, acks) = mpsc::channel(2 * MAX_UNACKNOWLEDGED);
         let callbacks = Callbacks::new(config, topics, sender, notices);
         let kafka = BaseProducer::from_config_and_context(&config.transactional_producer(name), callbacks)?;
-        Ok(Self { kafka, acks, initialised: false })
+        Ok(Self { kafka, acks, initialised: false, in_doubt: Cell::new(false) })
     }
 
     /// Whether a request may come to the brokers late.
-    pub(super) fn connection_broke(&self) -> bool {
-        self.kafka.context().connection_broke()
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.in_doubt.get()
     }
 
     /// One transaction, from its beginning to its commit.
@@ -125,7 +127,7 @@ impl Connected {
                 .map_err(|error| before_the_end(&error))?;
         }
         crash_point::pass(Point::TransactionBeforeCommit);
-        self.patiently(limit, |kafka| kafka.commit_transaction(STEP)).map_err(|error| match &error {
+        self.end(limit, |kafka| kafka.commit_transaction(STEP)).map_err(|error| match &error {
             KafkaError::Flush(_) => Broken::Abort(Vec::new()),
             // Also one that asks for an abort: a request whose answer was lost may have been obeyed.
             error => Broken::Unknown(words(error)),
@@ -164,7 +166,7 @@ impl Connected {
             self.kafka.poll(ROOM);
         }
         while self.acks.try_recv().is_ok() {}
-        self.patiently(limit, |kafka| kafka.abort_transaction(STEP))
+        self.end(limit, |kafka| kafka.abort_transaction(STEP))
     }
 
     /// Which right the transaction as a whole is denied, if one is. Writes that fail for it do not say so; the next call in
@@ -181,24 +183,33 @@ impl Connected {
         refused.filter(|error| RIGHTS.contains(&code(error)))
     }
 
+    /// Ends the transaction by this call. Kafka never answers it with "not yet", so that one that takes longer than librdkafka
+    /// waits before it asks again may have been sent twice.
+    fn end(
+        &self,
+        limit: Limit<'_>,
+        call: impl Fn(&BaseProducer<Callbacks>) -> Result<(), KafkaError>,
+    ) -> Result<(), KafkaError> {
+        let begun = limit.clock.boot();
+        let result = self.patiently(limit, call);
+        if limit.clock.boot().saturating_since(begun) >= RESENT_AFTER {
+            self.in_doubt.set(true);
+        }
+        result
+    }
+
     /// Calls as long as librdkafka says that the same call may succeed, and there is time.
     fn patiently(
         &self,
         limit: Limit<'_>,
         call: impl Fn(&BaseProducer<Callbacks>) -> Result<(), KafkaError>,
     ) -> Result<(), KafkaError> {
-        let begun = limit.clock.boot();
-        let result = loop {
+        loop {
             match call(&self.kafka) {
                 Err(error) if is_retriable(&error) && !limit.left().is_zero() => {}
-                result => break result,
+                result => return result,
             }
-        };
-        let took = limit.clock.boot().saturating_since(begun);
-        if took >= STEP {
-            tracing::warn!(seconds = took.as_secs(), "kafka was slow to answer about a transaction");
         }
-        result
     }
 }
 

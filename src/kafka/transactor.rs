@@ -5,9 +5,9 @@
 //! `read_committed` reader never sees any of it. Where Kafka does not say which, a new producer ends what the old one left
 //! open, and the committed offsets tell.
 //!
-//! A request of one transaction that reaches the brokers during the next would do its work there: end it half-way, or move
-//! its offsets. They tell producers apart by their epoch, and it does not change from one transaction to the next (that is
-//! KIP-890, which librdkafka does not have). So after any doubt the next transaction has a new producer.
+//! The request that ends one transaction, come late, would end the next one half-way. The brokers tell producers apart by
+//! their epoch, and it does not change from one transaction to the next (KIP-890 changes that, and librdkafka does not have
+//! it). So where that request may have been sent twice, the next transaction has a new producer.
 
 use std::{
     collections::HashSet,
@@ -206,7 +206,7 @@ impl Transactions {
                 self.find_out(batch)
             }
         };
-        self.replace_if_a_connection_broke();
+        self.replace_if_in_doubt();
         outcome
     }
 
@@ -241,10 +241,10 @@ impl Transactions {
     }
 
     /// The brokers refuse a late request of a producer that has a successor.
-    fn replace_if_a_connection_broke(&mut self) {
-        if self.producer.as_ref().is_some_and(Connected::connection_broke) {
+    fn replace_if_in_doubt(&mut self) {
+        if self.producer.as_ref().is_some_and(Connected::is_in_doubt) {
             tracing::info!(
-                "a connection with kafka broke: a request may have been sent twice, and a copy that comes late must not \
+                "kafka was slow to end a transaction: the request may have been sent twice, and its copy must not \
                  reach the next transaction; a new producer takes the place of {}",
                 self.name
             );
