@@ -201,10 +201,10 @@ impl Consumer {
 
     /// Polls where no record is wanted. None comes from a paused partition; one that does must not be lost.
     fn poll_once(&mut self, limit: Duration) {
-        if let Some(Ok(message)) = self.connection.kafka().poll(limit) {
-            if !self.connection.callbacks().ids.has_changed(message.topic()) {
-                self.batch.extend(self.assigned.record(&message));
-            }
+        if let Some(Ok(message)) = self.connection.kafka().poll(limit)
+            && !self.connection.callbacks().ids.has_changed(message.topic())
+        {
+            self.batch.extend(self.assigned.record(&message));
         }
     }
 
