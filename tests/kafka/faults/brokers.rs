@@ -62,7 +62,6 @@ fn an_output_with_too_few_replicas_in_sync_is_waited_for(#[case] delivery: &str)
     topics.seed_in(0, &more);
     let told = daemon.wait_for_words("replicas in sync");
     assert!(told.contains(&topics.output) && told.contains("look for a broker that is down"), "{told}");
-    eprintln!("{told}");
     second.start();
     assert_delivered(&mut daemon, &topics, &all, delivery);
     daemon.wait_until_ready();
@@ -86,7 +85,6 @@ fn a_broker_that_stands_still_is_waited_for(#[case] delivery: &str) {
     kafka.pause();
     thread::sleep(Duration::from_secs(25));
     daemon.assert_running();
-    eprintln!("{:?}", daemon.page("/readyz?verbose"));
     kafka.resume();
     assert_delivered(&mut daemon, &topics, &all, delivery);
     daemon.wait_until_ready();

@@ -62,7 +62,6 @@ fn without_a_right_it_waits_says_which_and_goes_on_once_it_is_there(#[case] deli
         topics.seed_in(0, &more);
         let told = daemon.wait_for_words(words[1]);
         assert!(told.contains(words[0]), "{told}");
-        eprintln!("{told}");
         kafka.acl(&[&["--remove"], &denial[..]].concat());
         assert_delivered(&mut daemon, &topics, &all, delivery);
     }
