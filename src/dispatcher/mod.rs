@@ -4,6 +4,7 @@
 //! led to is acknowledged; only then is its offset settled, and only what is settled is committed.
 
 mod at_least_once;
+mod delivery;
 mod drain;
 mod exactly_once;
 mod leaving;
@@ -22,27 +23,24 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
+pub use self::delivery::Outputs;
 use self::{
-    at_least_once::{AtLeastOnce, MANY_WRITES},
+    at_least_once::MANY_WRITES,
+    delivery::{Delivered, Delivery},
     leaving::Leave,
     lives::{Ended, Lives},
     partitions::{Log, Opened, Partitions},
-    transactions::Transactions,
     window::{Flow, Window},
-    writes::Writes,
 };
 use crate::{
     clock::Clock,
     domain::{
         phase::Phase,
         record::{Destination, Partition, Record},
-        time::BootTime,
     },
     kafka::{
         notice::{Client, News, Notice},
-        sink::{Ack, Sink},
         source::{SourceEvent, SourceHandle},
-        transactor::{Transacted, Transactor},
     },
     observe::{
         health::{Condition, Pulse, Reporter},
@@ -72,26 +70,6 @@ pub struct Edge {
     pub events: mpsc::Receiver<SourceEvent>,
     pub outputs: Outputs,
     pub notices: mpsc::Receiver<Notice>,
-}
-
-/// How what was decided gets into Kafka.
-pub enum Outputs {
-    /// By itself, and then what it settles is committed.
-    AtLeastOnce { sink: Box<Sink>, acks: mpsc::Receiver<Ack> },
-    /// In one transaction with what it settles.
-    ExactlyOnce { transactor: Transactor, transacted: mpsc::Receiver<Transacted> },
-}
-
-/// As [`Outputs`], with what is on its way.
-enum Delivery {
-    AtLeastOnce(Box<AtLeastOnce>),
-    ExactlyOnce(Transactions),
-}
-
-/// What was delivered, or was not.
-enum Delivered {
-    Acknowledged(Vec<Ack>),
-    Transacted(Transacted),
 }
 
 /// What the dispatcher reports into.
@@ -165,24 +143,13 @@ impl Dispatcher {
     pub fn new(pipeline: Arc<Pipeline>, edge: Edge, reporting: Reporting, bounds: OpenBounds, clock: Clock) -> Self {
         let (early_sender, early) = mpsc::channel(BATCH);
         let Edge { source, events, outputs, notices } = edge;
-        let delivery = match outputs {
-            Outputs::AtLeastOnce { sink, acks } => Delivery::AtLeastOnce(Box::new(AtLeastOnce {
-                sink,
-                acks,
-                writes: Writes::default(),
-                silence: Duration::ZERO,
-            })),
-            Outputs::ExactlyOnce { transactor, transacted } => {
-                Delivery::ExactlyOnce(Transactions::new(transactor, transacted))
-            }
-        };
         Self {
             clock,
             pipeline,
             source,
             events,
             notices,
-            delivery,
+            delivery: outputs.into(),
             reporting,
             leaves: Vec::new(),
             partitions: Partitions::new(bounds.commit_metadata),
@@ -420,32 +387,6 @@ impl Dispatcher {
         let points = self.partitions.due();
         if !points.is_empty() {
             self.source.commit(points);
-        }
-    }
-}
-
-impl Delivery {
-    /// Writes, or records with all of theirs, that are not in Kafka yet.
-    fn len(&self) -> usize {
-        match self {
-            Self::AtLeastOnce(delivery) => delivery.writes.len(),
-            Self::ExactlyOnce(transactions) => transactions.len(),
-        }
-    }
-
-    /// When something is to be tried again.
-    fn next_round(&self) -> Option<BootTime> {
-        match self {
-            Self::AtLeastOnce(delivery) => delivery.writes.next_round(),
-            Self::ExactlyOnce(transactions) => transactions.next_round(),
-        }
-    }
-
-    /// Waits for what Kafka says next. Cancel safe.
-    async fn delivered(&mut self) -> Delivered {
-        match self {
-            Self::AtLeastOnce(delivery) => Delivered::Acknowledged(delivery.acknowledged().await),
-            Self::ExactlyOnce(transactions) => Delivered::Transacted(transactions.ended().await),
         }
     }
 }

@@ -114,10 +114,12 @@ pub fn start(
     // What can never work is told at once; no broker is asked.
     thread.connect()?;
     let run = move || {
-        // At once, and not with the first batch: of partitions whose offsets stand in a transaction that the process before
-        // left open, the brokers don't say where to begin until that has ended.
-        thread.initialised();
-        while let Ok(batch) = queue.recv() {
+        loop {
+            // At once, and not with the next batch: of partitions whose offsets stand in a transaction that was left open, by the
+            // process before or by a producer that was given up, the brokers don't say where to begin until that has ended;
+            // and without that there may be no next batch.
+            thread.initialised();
+            let Ok(batch) = queue.recv() else { return };
             let outcome = thread.transact(&batch);
             if ended.blocking_send(Transacted { batch, outcome }).is_err() {
                 return;

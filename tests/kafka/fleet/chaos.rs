@@ -268,7 +268,7 @@ fn a_crash_loop_never_exceeds_a_window() {
     // A member that comes back under its own name has its partitions at once. A call is given up soon, else those of the
     // first lives would fill the line for longer than the loop lasts.
     let config = config(topics, &service)
-        .property("group.instance.id", "one")
+        .set("instance.static_member", true)
         .set("http.head_timeout", "2s")
         .set("http.total_timeout", "2s");
 
