@@ -242,6 +242,10 @@ impl Consumer {
         let Inbox { rebalances, commits } = self.connection.callbacks().take_inbox();
         for committed in commits {
             self.commit_in_flight = false;
+            if committed.is_ok() {
+                // It takes all the rights that reading takes, and where nothing more comes nothing else says that they are back.
+                self.reporter().working();
+            }
             let result = committed.map(|list| self.assigned.points(&list));
             self.tell(SourceEvent::Committed { result });
         }

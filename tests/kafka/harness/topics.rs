@@ -298,7 +298,7 @@ impl Topics {
     /// How many records a topic holds.
     pub fn count(&self, topic: &str) -> i64 {
         let consumer = self.consumer();
-        (0..PARTITIONS).map(|number| consumer.fetch_watermarks(topic, number, ANSWER).unwrap().1).sum()
+        (0..PARTITIONS).map(|number| end(&consumer, topic, number)).sum()
     }
 
     /// Offsets of the input that the group has not committed.
@@ -306,7 +306,7 @@ impl Topics {
         let consumer = self.consumer();
         let committed = self.committed();
         let open = committed.elements().into_iter().map(|partition| {
-            let (_, end) = consumer.fetch_watermarks(&self.input, partition.partition(), ANSWER).unwrap();
+            let end = end(&consumer, &self.input, partition.partition());
             match partition.offset() {
                 Offset::Offset(next) => end - next,
                 _ => end,
@@ -404,6 +404,13 @@ impl Seeding<'_> {
             })
             .collect()
     }
+}
+
+/// One past the newest record of a partition. A broker that has just come back may not lead it yet.
+fn end(consumer: &BaseConsumer, topic: &str, number: i32) -> i64 {
+    super::eventually("a partition has a leader", ANSWER, || {
+        consumer.fetch_watermarks(topic, number, ANSWER).ok().map(|(_, end)| end)
+    })
 }
 
 fn options() -> AdminOptions {
