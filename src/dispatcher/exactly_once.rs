@@ -68,8 +68,10 @@ impl Dispatcher {
             self.open.get(&ready.record).is_none_or(|open| settled.contains(&open.record.receipt.partition))
         };
         let (committed, rest): (Vec<_>, Vec<_>) = ready.into_iter().partition(is_settled);
-        for ready in committed.iter().filter(|ready| self.open.contains_key(&ready.record)).collect::<Vec<_>>() {
-            self.committed_with(ready);
+        for ready in committed {
+            if self.open.contains_key(&ready.record) {
+                self.committed_with(&ready);
+            }
         }
         if !points.is_empty() {
             self.aborted(rest, &points, Vec::new());

@@ -113,7 +113,7 @@ fn each_alert_is_there_once_where_the_end_of_a_transaction_is_disturbed(
     thread::sleep(lasts);
     rule.let_go();
     assert_it_goes_on(&mut daemon, stage.topics());
-    daemon.wait_for("it is said in words", RECOVERY, |daemon| daemon.log().contains(words).then_some(()));
+    daemon.wait_for_log(words, RECOVERY);
     eprintln!("{fate:?} {lasts:?}: the brokers answered {:?}", rule.answers());
     stage.finish(vec![daemon]);
 }
@@ -209,7 +209,7 @@ fn what_another_has_committed_since_says_nothing_about_the_rest_of_a_transaction
     // And commits it.
     thread::sleep(Duration::from_secs(3));
     producer.let_go();
-    first.wait_for("the end is known", LONG, |first| first.log().contains(KNOWN).then_some(()));
+    first.wait_for_log(KNOWN, LONG);
     next_end.let_go();
     // More comes, and is committed behind what was lost, if it was.
     let seeded = stage.checker.topics().seed(new_alerts(47, 60));

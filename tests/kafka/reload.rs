@@ -9,10 +9,6 @@ fn limit(daemon: &Daemon) -> Option<f64> {
     daemon.metric("alert_ips_limit_calls")
 }
 
-fn wait_for_log(daemon: &mut Daemon, words: &str) {
-    daemon.wait_for(&format!("the log says \"{words}\""), LONG, |daemon| daemon.log().contains(words).then_some(()));
-}
-
 #[test]
 fn changed_limits_hold_without_a_restart_and_mistakes_change_nothing() {
     let Some(kafka) = Broker::shared() else { return };
@@ -23,19 +19,19 @@ fn changed_limits_hold_without_a_restart_and_mistakes_change_nothing() {
     daemon.wait_for("the limit is told", LONG, |daemon| (limit(daemon) == Some(60.0)).then_some(()));
 
     daemon.reload(|text| text.replace("60 per 10s", "60 for 10s"));
-    wait_for_log(&mut daemon, "the daemon goes on as before");
+    daemon.wait_for_log("the daemon goes on as before", LONG);
     assert_eq!(limit(&daemon), Some(60.0));
 
     daemon.reload(|text| text.replace("60 for 10s", "40 per 10s").replace("\"200ms\"", "\"300ms\""));
-    wait_for_log(&mut daemon, "these take effect at the next start");
-    wait_for_log(&mut daemon, "\"keys\":\"retry.first\"");
-    wait_for_log(&mut daemon, "accounts.contoso.limits");
+    daemon.wait_for_log("these take effect at the next start", LONG);
+    daemon.wait_for_log("\"keys\":\"retry.first\"", LONG);
+    daemon.wait_for_log("accounts.contoso.limits", LONG);
     daemon.wait_for("the smaller limit holds", LONG, |daemon| (limit(daemon) == Some(40.0)).then_some(()));
     let declared = topics.journal_entries("terms");
     assert!(declared >= 2, "{declared} terms in the journal");
 
     daemon.reload(|text| text.replace("40 per 10s", "40 per 10h"));
-    wait_for_log(&mut daemon, "have to be kept for longer");
+    daemon.wait_for_log("have to be kept for longer", LONG);
     assert_eq!(limit(&daemon), Some(40.0));
     daemon.stop();
     service.assert_no_violation();

@@ -108,7 +108,7 @@ fn two_static_members_of_one_name_say_what_is_wrong_and_neither_ends() {
     wait_for_more(&mut first, topics, 100);
     let mut twin = Daemon::start(&config);
     let words = "look for a second process with the same instance.name";
-    first.wait_for("the clash is told", LONG, |first| first.log().contains(words).then_some(()));
+    first.wait_for_log(words, LONG);
     wait_for_partitions(&mut twin, topics);
     wait_for_more(&mut twin, topics, 100);
     twin.assert_running();

@@ -4,8 +4,8 @@ use std::{thread, time::Duration};
 
 use rstest::rstest;
 
-use super::{BOTH, alerts, assert_delivered, config, ids, published, service};
-use crate::harness::{Broker, Daemon, LONG, Node, Topics};
+use super::{BOTH, alerts, assert_delivered, assert_goes_on, config, ids, service, wait_for_some};
+use crate::harness::{Broker, Daemon, Node, Topics};
 
 /// Two brokers that both have the input, the output and the dead letters, with such settings; the second leads.
 fn two_brokers(kafka: &Broker, settings: &[(&str, &str)]) -> (Topics, Node) {
@@ -32,14 +32,11 @@ fn a_leader_that_is_killed_costs_nothing(#[case] delivery: &str) {
     let all = [ids(&first), ids(&more)].concat();
     topics.seed(first);
     let mut daemon = Daemon::start(&config(&topics, &service, delivery).limits(&["100 per 1s"]));
-    daemon.wait_for("some outputs", LONG, |_| (published(&topics).len() >= 20).then_some(()));
+    wait_for_some(&mut daemon, &topics);
     second.stop();
     topics.wait_until_led_by(1);
     topics.seed_in(0, &more);
-    assert_delivered(&mut daemon, &topics, &all, delivery);
-    daemon.wait_until_ready();
-    daemon.finish(&topics);
-    daemon.stop();
+    assert_goes_on(daemon, &topics, &all, delivery);
 }
 
 #[rstest]
@@ -63,10 +60,7 @@ fn an_output_with_too_few_replicas_in_sync_is_waited_for(#[case] delivery: &str)
     let told = daemon.wait_for_words("replicas in sync");
     assert!(told.contains(&topics.output) && told.contains("look for a broker that is down"), "{told}");
     second.start();
-    assert_delivered(&mut daemon, &topics, &all, delivery);
-    daemon.wait_until_ready();
-    daemon.finish(&topics);
-    daemon.stop();
+    assert_goes_on(daemon, &topics, &all, delivery);
 }
 
 /// Connections stay, and nothing answers.
@@ -81,15 +75,12 @@ fn a_broker_that_stands_still_is_waited_for(#[case] delivery: &str) {
     let all = ids(&alerts);
     topics.seed(alerts);
     let mut daemon = Daemon::start(&config(&topics, &service, delivery));
-    daemon.wait_for("some outputs", LONG, |_| (published(&topics).len() >= 20).then_some(()));
+    wait_for_some(&mut daemon, &topics);
     kafka.pause();
     thread::sleep(Duration::from_secs(25));
     daemon.assert_running();
     kafka.resume();
-    assert_delivered(&mut daemon, &topics, &all, delivery);
-    daemon.wait_until_ready();
-    daemon.finish(&topics);
-    daemon.stop();
+    assert_goes_on(daemon, &topics, &all, delivery);
 }
 
 /// The broker refuses what it can't write, and ends itself. Whoever runs it makes room and starts it again.
@@ -107,13 +98,10 @@ fn a_broker_whose_disk_is_full_is_waited_for(#[case] delivery: &str) {
     // A broker that comes back waits for the members it knew.
     let config = config.property("session.timeout.ms", 6_000).property("reconnect.backoff.max.ms", 1_000);
     let mut daemon = Daemon::start(&config);
-    daemon.wait_for("some outputs", LONG, |_| (published(&topics).len() >= 20).then_some(()));
+    wait_for_some(&mut daemon, &topics);
     kafka.fill_disk();
     daemon.wait_for_words("no kafka broker can be reached");
     kafka.stop();
     kafka.start();
-    assert_delivered(&mut daemon, &topics, &all, delivery);
-    daemon.wait_until_ready();
-    daemon.finish(&topics);
-    daemon.stop();
+    assert_goes_on(daemon, &topics, &all, delivery);
 }

@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use rstest::rstest;
 
-use super::{BOTH, alerts, assert_delivered, config, ids, published, service, wait_for_log};
+use super::{BOTH, RECOVERY, alerts, assert_delivered, config, ids, published, service, wait_for_some};
 use crate::harness::{Broker, Daemon, LONG, Topics};
 
 const RECREATED: &str = "was deleted and created anew";
@@ -22,13 +22,13 @@ fn an_input_that_is_created_anew_is_read_from_its_beginning(#[case] delivery: &s
     topics.seed(old);
     let mut daemon = Daemon::start(&config(&topics, &service, delivery));
     // Most of it is read, and open.
-    daemon.wait_for("some outputs", LONG, |_| (published(&topics).len() >= 20).then_some(()));
+    wait_for_some(&mut daemon, &topics);
     daemon.pause();
     thread::sleep(Duration::from_millis(500));
     topics.recreate_input();
     topics.seed(new);
     daemon.resume();
-    let line = wait_for_log(&mut daemon, RECREATED);
+    let line = daemon.wait_for_log(RECREATED, RECOVERY);
     assert!(line.contains(&topics.input) && line.contains("is read from its beginning"), "{line}");
     // What was read of the old one too: it is nowhere else any more.
     assert_delivered(&mut daemon, &topics, &all, delivery);
@@ -52,13 +52,11 @@ fn an_input_that_was_away_is_read_from_its_beginning(#[case] delivery: &str) {
     let (old, new) = (alerts(1, 100), alerts(2, 50));
     let all = [ids(&old), ids(&new)].concat();
     topics.seed(old);
-    daemon.wait_for("some outputs", LONG, |_| (published(&topics).len() >= 20).then_some(()));
+    wait_for_some(&mut daemon, &topics);
     topics.delete(&topics.input);
     let words = daemon.wait_for_words("a topic is missing");
     assert!(words.contains(&topics.input) && words.contains("alert-ips topics --create"), "{words}");
-    daemon.wait_for("the partitions are given up", LONG, |daemon| {
-        daemon.log().contains("partitions to be given up").then_some(())
-    });
+    daemon.wait_for_log("partitions to be given up", LONG);
     topics.make(&topics.input, &[]);
     topics.seed(new);
     assert_delivered(&mut daemon, &topics, &all, delivery);
@@ -86,7 +84,7 @@ fn an_input_that_was_created_anew_meanwhile_is_read_from_its_beginning(#[case] d
     topics.seed(new);
     topics.commit(&committed);
     let mut daemon = Daemon::start(&config);
-    wait_for_log(&mut daemon, RECREATED);
+    daemon.wait_for_log(RECREATED, RECOVERY);
     assert_delivered(&mut daemon, &topics, &all, delivery);
     daemon.finish(&topics);
     daemon.stop();
@@ -116,7 +114,7 @@ fn a_partition_that_is_added_is_read_from_its_beginning(#[case] delivery: &str) 
     topics.seed_in(3, &while_running);
     daemon.resume();
     assert_delivered(&mut daemon, &topics, &ids(&while_running), delivery);
-    wait_for_log(&mut daemon, "was added to its topic");
+    daemon.wait_for_log("was added to its topic", RECOVERY);
     daemon.stop();
 
     // The same while none runs; and what the others have begun with stays as it is.
@@ -165,7 +163,7 @@ fn records_that_are_removed_unread_are_told_and_counted(#[case] delivery: &str, 
     topics.remove_before(&topics.input, 30);
     let mut daemon = paused.unwrap_or_else(|| Daemon::start(&config));
     daemon.resume();
-    let line = wait_for_log(&mut daemon, "records were lost: kafka removed the offsets from 10 to 29");
+    let line = daemon.wait_for_log("records were lost: kafka removed the offsets from 10 to 29", RECOVERY);
     assert!(line.contains(&topics.input) && line.contains("raise retention.ms"), "{line}");
     let left: Vec<_> = (0..3).flat_map(|partition| ids(&second[50 * partition + 20..][..30])).collect();
     assert_delivered(&mut daemon, &topics, &left, delivery);

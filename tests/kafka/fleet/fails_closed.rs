@@ -311,7 +311,7 @@ fn a_journal_recreated_while_all_stood_still_proves_nothing_so_the_longest_windo
     let Some(kafka) = Broker::shared() else { return };
     let (service, _topics, config) = stopped_fleet_with_a_new_journal(kafka, "unproven");
     let mut daemon = Daemon::start(&config);
-    daemon.wait_for("it says so", LONG, |daemon| daemon.log().contains(UNPROVEN).then_some(()));
+    daemon.wait_for_log(UNPROVEN, LONG);
     let begun = Instant::now();
     daemon.wait_for("/readyz tells it, too", LONG, |daemon| {
         daemon.page("/readyz?verbose").filter(|(_, body)| body.contains("journal init --assume-unspent"))

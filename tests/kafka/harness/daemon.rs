@@ -276,6 +276,13 @@ impl Daemon {
         })
     }
 
+    /// Waits until a line of the log says this; returns the line.
+    pub fn wait_for_log(&mut self, words: &str, limit: Duration) -> String {
+        self.wait_for(&format!("the log says \"{words}\""), limit, |daemon| {
+            daemon.log().lines().find(|line| line.contains(words)).map(str::to_owned)
+        })
+    }
+
     pub fn wait_until_ready(&mut self) {
         self.wait_for("/readyz says 200", LONG, |daemon| daemon.page("/readyz").filter(|(status, _)| *status == 200));
     }
