@@ -70,8 +70,9 @@ const PRODUCER_OWNED: &[(&str, &str)] = &[
     ("delivery.report.only.error", "false"),
 ];
 
-/// Before this time librdkafka sends no request twice: a fifth, by which it varies, less than `retry.backoff.ms`.
-pub(super) const RESENT_AFTER: Duration = Duration::from_millis(80);
+/// Before this time librdkafka sends no request of a transaction twice: a fifth, by which it varies, less than
+/// `retry.backoff.ms`, and half a second for the offsets, whatever is set (`rdkafka_txnmgr.c`).
+pub(super) const RESENT_AFTER: Duration = Duration::from_millis(400);
 
 /// As `PRODUCER_OWNED`, but nothing outlasts its transaction: the brokers end one that is open for so long (and until then
 /// hide from `read_committed` readers what comes after it), and a write that is late must fail before.
@@ -81,7 +82,7 @@ const TRANSACTIONS_OWNED: &[(&str, &str)] = &[
     ("message.timeout.ms", "20000"),
     ("transaction.timeout.ms", "30000"),
     // See `RESENT_AFTER`.
-    ("retry.backoff.ms", "100"),
+    ("retry.backoff.ms", "500"),
     ("retry.backoff.max.ms", "1000"),
     ("delivery.report.only.error", "false"),
 ];

@@ -34,7 +34,8 @@ pub(super) struct Connected {
     acks: mpsc::Receiver<Ack>,
     /// Whether it has its epoch, and all that was open under its name before has ended.
     pub initialised: bool,
-    /// Whether the request that ends a transaction may have been sent twice, so that one may come to the brokers late.
+    /// Whether a request that changes what a transaction comes to may have been sent twice, so that one may come to the brokers
+    /// late.
     in_doubt: Cell<bool>,
 }
 
@@ -123,11 +124,11 @@ impl Connected {
         let Some(stamped) = source.stamp(&batch.points, STEP) else { return Err(Broken::Abort(Vec::new())) };
         crash_point::pass(Point::TransactionBeforeOffsets);
         if stamped.list.count() > 0 {
-            self.patiently(limit, |kafka| kafka.send_offsets_to_transaction(&stamped.list, &stamped.group, STEP))
+            self.tell(limit, |kafka| kafka.send_offsets_to_transaction(&stamped.list, &stamped.group, STEP))
                 .map_err(|error| before_the_end(&error))?;
         }
         crash_point::pass(Point::TransactionBeforeCommit);
-        self.end(limit, |kafka| kafka.commit_transaction(STEP)).map_err(|error| match &error {
+        self.tell(limit, |kafka| kafka.commit_transaction(STEP)).map_err(|error| match &error {
             KafkaError::Flush(_) => Broken::Abort(Vec::new()),
             // Also one that asks for an abort: a request whose answer was lost may have been obeyed.
             error => Broken::Unknown(words(error)),
@@ -166,12 +167,12 @@ impl Connected {
             self.kafka.poll(ROOM);
         }
         while self.acks.try_recv().is_ok() {}
-        self.end(limit, |kafka| kafka.abort_transaction(STEP))
+        self.tell(limit, |kafka| kafka.abort_transaction(STEP))
     }
 
     /// Which right the transaction as a whole is denied, if one is. Writes that fail for it do not say so; the next call in
     /// the transaction does. Where it is denied none, the call adds to what is aborted.
-    pub(super) fn denial(&self, source: &Stamper, batch: &Batch) -> Option<KafkaError> {
+    pub(super) fn denial(&self, source: &Stamper, batch: &Batch, clock: &Clock) -> Option<KafkaError> {
         const RIGHTS: [Code; 4] = [
             Code::TopicAuthorizationFailed,
             Code::GroupAuthorizationFailed,
@@ -179,20 +180,25 @@ impl Connected {
             Code::ClusterAuthorizationFailed,
         ];
         let Stamped { list, group } = source.stamp(&batch.points, STEP).filter(|stamped| stamped.list.count() > 0)?;
-        let refused = self.kafka.send_offsets_to_transaction(&list, &group, STEP).err();
-        refused.filter(|error| RIGHTS.contains(&code(error)))
+        let told = self.in_time(clock, || self.kafka.send_offsets_to_transaction(&list, &group, STEP));
+        told.err().filter(|error| RIGHTS.contains(&code(error)))
     }
 
-    /// Ends the transaction by this call. Kafka never answers it with "not yet", so that one that takes longer than librdkafka
-    /// waits before it asks again may have been sent twice.
-    fn end(
+    /// Tells the brokers what the transaction settles, or that it ends.
+    fn tell(
         &self,
         limit: Limit<'_>,
         call: impl Fn(&BaseProducer<Callbacks>) -> Result<(), KafkaError>,
     ) -> Result<(), KafkaError> {
-        let begun = limit.clock.boot();
-        let result = self.patiently(limit, call);
-        if limit.clock.boot().saturating_since(begun) >= RESENT_AFTER {
+        self.in_time(limit.clock, || self.patiently(limit, call))
+    }
+
+    /// The brokers answer at once, so that a call that takes longer than librdkafka waits before it asks again may have been sent
+    /// twice.
+    fn in_time<T>(&self, clock: &Clock, call: impl FnOnce() -> T) -> T {
+        let begun = clock.boot();
+        let result = call();
+        if clock.boot().saturating_since(begun) >= RESENT_AFTER {
             self.in_doubt.set(true);
         }
         result

@@ -5,9 +5,10 @@
 //! `read_committed` reader never sees any of it. Where Kafka does not say which, a new producer ends what the old one left
 //! open, and the committed offsets tell.
 //!
-//! The request that ends one transaction, come late, would end the next one half-way. The brokers tell producers apart by
-//! their epoch, and it does not change from one transaction to the next (KIP-890 changes that, and librdkafka does not have
-//! it). So where that request may have been sent twice, the next transaction has a new producer.
+//! The request that ends one transaction, come late, would end the next one half-way; the one with its offsets would take
+//! the place of the next one's. The brokers tell producers apart by their epoch, and it does not change from one transaction
+//! to the next (KIP-890 changes that, and librdkafka does not have it). So where such a request may have been sent twice, the
+//! next transaction has a new producer.
 
 use std::{
     collections::HashSet,
@@ -182,7 +183,7 @@ impl Transactions {
                 Outcome::Committed
             }
             Err(Broken::Abort(failures)) => {
-                let denial = connected.denial(&self.source, batch);
+                let denial = connected.denial(&self.source, batch, &self.clock);
                 match (denial, connected.abort(limit)) {
                     // A transaction that never had a right can't be aborted either.
                     (Some(error), aborted) => {
@@ -246,7 +247,7 @@ impl Transactions {
     fn replace_if_in_doubt(&mut self) {
         if self.producer.as_ref().is_some_and(Connected::is_in_doubt) {
             tracing::info!(
-                "kafka was slow to end a transaction: the request may have been sent twice, and its copy must not \
+                "kafka was slow to answer for a transaction: a request may have been sent twice, and its copy must not \
                  reach the next transaction; a new producer takes the place of {}",
                 self.name
             );

@@ -177,6 +177,34 @@ fn a_late_copy_of_the_request_does_not_end_the_next_transaction() {
     assert!(FENCED.contains(&answer), "{answer}");
 }
 
+/// The same with the request that has a transaction's offsets: they must not take the place of the next one's, or what that
+/// one wrote is written again after a restart.
+#[test]
+fn a_late_copy_of_the_offsets_does_not_replace_those_of_the_next_transaction() {
+    let Some(model) = Broker::shared() else { return };
+    let stage = Stage::loaded(model, "offsets-copied");
+    let mut first = stage.start("one", 0);
+    wait_for_more(&mut first, stage.topics(), 200);
+    let copied = stage.ways[0].meet(Kind::TxnOffsetCommit, Fate::Orphaned, 1);
+    wait_until_met(&mut first, &copied, 1);
+    // The next one is under way then, and has its own offsets when it is about to end.
+    let next = stage.ways[0].meet(Kind::AddOffsetsToTxn, Fate::Held, 1);
+    wait_until_met(&mut first, &next, 1);
+    let end = stage.ways[0].meet(Kind::EndTxn, Fate::Held, 1);
+    next.let_go();
+    wait_until_met(&mut first, &end, 1);
+    copied.let_go();
+    let answer = first.wait_for("the late offsets are answered", RECOVERY, |_| copied.answers().first().copied());
+    // It has ended, and nothing more is committed, when yet another asks for this.
+    let after = stage.ways[0].meet(Kind::AddOffsetsToTxn, Fate::Held, 1);
+    end.let_go();
+    wait_until_met(&mut first, &after, 1);
+    first.kill();
+    drop(after);
+    stage.finish(vec![stage.start("one", 0)]);
+    assert!(FENCED.contains(&answer), "{answer}");
+}
+
 /// Of the partitions in a transaction whose end nobody knows, one goes to another instance, which settles the same there.
 /// That says nothing about the others.
 #[test]

@@ -50,6 +50,21 @@ pub enum Kind {
     InitProducerId = 22,
     AddOffsetsToTxn = 25,
     EndTxn = 26,
+    TxnOffsetCommit = 28,
+}
+
+impl Kind {
+    /// The error code in an answer, of the versions that librdkafka asks for; of several partitions the first one's. An answer
+    /// begins with its length and its number.
+    fn code(self, answer: &[u8]) -> Option<i16> {
+        let at = match self {
+            // A throttle time.
+            Self::InitProducerId | Self::AddOffsetsToTxn | Self::EndTxn => 8 + 4,
+            // Tags, a throttle time, the number of topics, a name and its length, the number of partitions, a partition.
+            Self::TxnOffsetCommit => 8 + 1 + 4 + 1 + usize::from(*answer.get(14)?) + 1 + 4,
+        };
+        Some(i16::from_be_bytes(answer.get(at..at + 2)?.try_into().ok()?))
+    }
 }
 
 /// What becomes of a request.
@@ -165,10 +180,8 @@ impl Meeting {
         let _ = self.let_go.subscribe().wait_for(|let_go| *let_go).await;
     }
 
-    /// Of the kinds that are known here, each answer begins with its number, a throttle time and the error code.
     fn answered(&self, answer: &[u8]) {
-        let code = answer.get(12..14).and_then(|code| code.try_into().ok()).map(i16::from_be_bytes);
-        self.answers.send_modify(|answers| answers.extend(code));
+        self.answers.send_modify(|answers| answers.extend(self.kind.code(answer)));
     }
 }
 
