@@ -43,8 +43,8 @@ struct Member {
     proxy: Proxy,
     /// When its connections are open again, and of which fault that is the end.
     closed: Option<(Instant, u32)>,
-    /// What happens to the ends of its transactions, until when, and of which fault that is the end.
-    ends: Option<(Rule, Instant, u32)>,
+    /// What happens to its transactions, until when, and of which fault that is the end.
+    disturbed: Option<(Rule, Instant, u32)>,
     reloads: usize,
 }
 
@@ -91,7 +91,7 @@ impl Fleet {
             life: Life::Down { until: Instant::now(), fault: None },
             proxy,
             closed: None,
-            ends: None,
+            disturbed: None,
             reloads: 0,
         };
         let members = configs.into_iter().map(member).collect();
@@ -120,7 +120,7 @@ impl Fleet {
             self.recorder.add(Fact::End { fault });
         }
         let member = &mut self.members[index];
-        if let Some((_, _, fault)) = member.ends.take_if(|(_, until, _)| now >= *until) {
+        if let Some((_, _, fault)) = member.disturbed.take_if(|(_, until, _)| now >= *until) {
             self.recorder.add(Fact::End { fault });
         }
         match std::mem::replace(&mut member.life, Life::Gone) {
@@ -185,7 +185,7 @@ impl Fleet {
         match planned.kind {
             FaultKind::BrokerKill | FaultKind::BrokerTerm => self.disturb_broker(planned),
             FaultKind::Cut | FaultKind::Hold => self.close(planned),
-            FaultKind::EndHeld | FaultKind::EndLost => self.disturb_ends(planned),
+            FaultKind::EndHeld | FaultKind::EndLost | FaultKind::OffsetsCopied => self.disturb_transactions(planned),
             FaultKind::Kill | FaultKind::Term | FaultKind::Stop | FaultKind::Reload => self.disturb_member(planned),
         }
     }
@@ -220,16 +220,20 @@ impl Fleet {
         true
     }
 
-    fn disturb_ends(&mut self, planned: &Planned) -> bool {
+    fn disturb_transactions(&mut self, planned: &Planned) -> bool {
+        let (kind, fate, times) = match planned.kind {
+            FaultKind::EndHeld => (Kind::EndTxn, Fate::Held, 1),
+            FaultKind::EndLost => (Kind::EndTxn, Fate::AnswerLost, 3),
+            _ => (Kind::TxnOffsetCommit, Fate::Orphaned, 1),
+        };
         let index = planned.target % self.members.len();
-        if self.members[index].ends.is_some() {
+        if self.members[index].disturbed.is_some() {
             return false;
         }
         let fault = self.begin(planned.kind, &self.members[index].name.clone());
         let member = &mut self.members[index];
-        let (fate, times) = if planned.kind == FaultKind::EndHeld { (Fate::Held, 1) } else { (Fate::AnswerLost, 3) };
-        let rule = member.proxy.meet(Kind::EndTxn, fate, times);
-        member.ends = Some((rule, Instant::now() + planned.lasts, fault));
+        let rule = member.proxy.meet(kind, fate, times);
+        member.disturbed = Some((rule, Instant::now() + planned.lasts, fault));
         true
     }
 
@@ -297,7 +301,7 @@ impl Fleet {
             if let Some((until, _)) = &mut member.closed {
                 *until = now;
             }
-            if let Some((_, until, _)) = &mut member.ends {
+            if let Some((_, until, _)) = &mut member.disturbed {
                 *until = now;
             }
             match &mut member.life {
@@ -314,7 +318,7 @@ impl Fleet {
     }
 
     pub(crate) fn is_whole(&self) -> bool {
-        let is_free = |member: &Member| member.closed.is_none() && member.ends.is_none();
+        let is_free = |member: &Member| member.closed.is_none() && member.disturbed.is_none();
         let runs = |member: &Member| matches!(member.life, Life::Running(_)) && is_free(member);
         self.members.iter().all(runs) && matches!(self.broker_fault, BrokerFault::None { .. })
     }

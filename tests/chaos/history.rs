@@ -220,6 +220,8 @@ pub(crate) enum FaultKind {
     EndHeld,
     /// The answers to an instance's next requests that end a transaction are lost, and their connections with them.
     EndLost,
+    /// A copy of an instance's next request with a transaction's offsets comes to the brokers late.
+    OffsetsCopied,
 }
 
 impl FaultKind {
@@ -228,7 +230,7 @@ impl FaultKind {
         [Self::Kill, Self::Term, Self::Stop, Self::BrokerKill, Self::BrokerTerm, Self::Cut, Self::Hold, Self::Reload];
 
     /// Those that only transactions have.
-    pub(crate) const OF_TRANSACTIONS: [Self; 2] = [Self::EndHeld, Self::EndLost];
+    pub(crate) const OF_TRANSACTIONS: [Self; 3] = [Self::EndHeld, Self::EndLost, Self::OffsetsCopied];
 }
 
 /// Writes a history while it happens. Cheap to clone; all clones write the same one.

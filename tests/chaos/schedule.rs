@@ -74,6 +74,8 @@ fn lasts(rng: &mut SmallRng, kind: FaultKind, stops: usize, longest_stop: Durati
         // A request that is held is waited for, is given up and made out, and comes when the brokers have ended it long since.
         FaultKind::EndHeld => Duration::from_secs([8, 20, 40][rng.random_range(0..3)]),
         FaultKind::EndLost => Duration::from_secs(8),
+        // It is sent again after half a second, and a transaction or some more end meanwhile.
+        FaultKind::OffsetsCopied => Duration::from_secs(rng.random_range(2..=5)),
     }
 }
 
@@ -112,7 +114,7 @@ mod tests {
             for planned in &schedule {
                 *counts.entry(planned.kind).or_insert(0) += 1;
             }
-            let many = if transactions { 40 } else { 36 };
+            let many = if transactions { 42 } else { 36 };
             assert!(schedule.len() == many && extent.kinds().all(|kind| counts[&kind] >= 2), "{counts:?}");
             assert_eq!(counts.contains_key(&FaultKind::EndHeld), transactions);
             let stops: Vec<_> = schedule.iter().filter(|planned| planned.kind == FaultKind::Stop).collect();

@@ -1,13 +1,22 @@
 //! What the group had committed at every sample: never ahead of what could be read then, and never less than before.
+//!
+//! A broker that takes over the group has the last commits, but answers a plain question, as the sampler's is, from what it
+//! knows to be replicated, and learns of the last of it a moment later (Kafka's `CoordinatorLoaderImpl` and
+//! `GroupCoordinatorService.fetchOffsets`). So shortly after a broker went away a sample may be older than the one before. The
+//! daemon asks for stable offsets, which are answered when all that there is is replicated.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::history::{At, Sample, Topic},
-    Judgement, Kind,
+    Judgement, Kind, Violation,
     facts::{Facts, tell},
     metadata,
 };
+
+/// How long after a broker went away another may take over the group, and for how long that one may answer from before.
+const TAKEN_OVER: At = 30_000_000_000;
+const CATCHES_UP: At = 2_000_000_000;
 
 pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
     let mut partitions: BTreeMap<i32, Partition> = BTreeMap::new();
@@ -29,7 +38,7 @@ pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
                 judgement.wrong(Kind::MetadataUnreadable, *at, words);
                 continue;
             };
-            partition.check_order(*number, *at, *next, &beyond, judgement);
+            partition.check_order(*number, *at, (*next, &beyond), is_taken_over(facts, *at), judgement);
             for (kind, range) in std::iter::once((Kind::CommitAhead, i64::MIN..*next))
                 .chain(beyond.into_iter().map(|range| (Kind::MetadataAhead, range)))
             {
@@ -49,10 +58,19 @@ pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
             }
         }
     }
+    let unsettled = partitions.values_mut().filter_map(|partition| partition.back.take());
+    judgement.violations.extend(unsettled);
     judgement.figure("samples", facts.samples.len());
+    let old = partitions.values().map(|partition| partition.old).sum();
+    judgement.figure("samples from before, of a broker that took over", old);
     let gaps = facts.samples.windows(2).map(|pair| pair[1].0 - pair[0].0);
     judgement.figures.insert("longest time between two samples, ms", gaps.max().unwrap_or_default() / 1_000_000);
     judgement.figure("records judged at their commit", judged);
+}
+
+fn is_taken_over(facts: &Facts<'_>, at: At) -> bool {
+    let mut gone = facts.faults.iter().filter(|fault| fault.is_of_a_broker());
+    gone.any(|fault| fault.begin <= at && at <= fault.end + TAKEN_OVER)
 }
 
 #[derive(Default)]
@@ -62,6 +80,10 @@ struct Partition {
     committed: i64,
     /// Told to be settled beyond the committed offset.
     settled: BTreeSet<i64>,
+    /// A sample that may be an old one; if it isn't, this is wrong.
+    back: Option<Violation>,
+    /// Samples that were old.
+    old: usize,
 }
 
 impl Partition {
@@ -69,24 +91,34 @@ impl Partition {
         &mut self,
         number: i32,
         at: At,
-        next: i64,
-        beyond: &[std::ops::Range<i64>],
+        (next, beyond): (i64, &[std::ops::Range<i64>]),
+        is_taken_over: bool,
         judgement: &mut Judgement,
     ) {
+        let now: BTreeSet<i64> = beyond.iter().cloned().flatten().collect();
+        if let Some((kind, words)) = self.less_than_before(number, next, &now) {
+            let back = self.back.get_or_insert(Violation { kind, at, words });
+            if is_taken_over && at - back.at < CATCHES_UP {
+                self.old += 1;
+                return;
+            }
+            judgement.violations.extend(self.back.take());
+        }
+        self.back = None;
+        (self.committed, self.settled) = (next, now);
+    }
+
+    fn less_than_before(&self, number: i32, next: i64, settled: &BTreeSet<i64>) -> Option<(Kind, String)> {
         if next < self.committed {
             let words = format!("partition {number} went back from {} to {next}", self.committed);
-            judgement.wrong(Kind::OffsetBack, at, words);
+            return Some((Kind::OffsetBack, words));
         }
-        let now: BTreeSet<i64> = beyond.iter().cloned().flatten().collect();
-        let forgotten: Vec<_> = self.settled.range(next..).filter(|offset| !now.contains(offset)).collect();
-        if let (Some(first), true) = (forgotten.first(), next >= self.committed) {
-            let words = format!(
-                "partition {number}, committed at {next}, no longer has {first} settled ({} offsets in all)",
-                forgotten.len()
-            );
-            judgement.wrong(Kind::Forgotten, at, words);
-        }
-        (self.committed, self.settled) = (next, now);
+        let forgotten: Vec<_> = self.settled.range(next..).filter(|offset| !settled.contains(offset)).collect();
+        let first = forgotten.first()?;
+        let count = forgotten.len();
+        let words =
+            format!("partition {number}, committed at {next}, no longer has {first} settled ({count} offsets in all)");
+        Some((Kind::Forgotten, words))
     }
 }
 

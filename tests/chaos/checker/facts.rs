@@ -51,7 +51,11 @@ impl Fault<'_> {
             FaultKind::Kill | FaultKind::BrokerKill | FaultKind::BrokerTerm => true,
             FaultKind::Stop | FaultKind::Cut | FaultKind::Hold => self.end - self.begin >= at_least_ms * 1_000_000,
             // What is in a transaction waits for its end, or goes into the next; nothing is asked again for that.
-            FaultKind::Term | FaultKind::Reload | FaultKind::EndHeld | FaultKind::EndLost => false,
+            FaultKind::Term
+            | FaultKind::Reload
+            | FaultKind::EndHeld
+            | FaultKind::EndLost
+            | FaultKind::OffsetsCopied => false,
         }
     }
 

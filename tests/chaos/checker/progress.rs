@@ -47,6 +47,7 @@ fn count(facts: &Facts<'_>, judgement: &mut Judgement) {
         (FaultKind::Reload, "SIGHUP"),
         (FaultKind::EndHeld, "ends of transactions held"),
         (FaultKind::EndLost, "ends of transactions unanswered"),
+        (FaultKind::OffsetsCopied, "offsets of transactions copied"),
     ] {
         judgement.figure(name, facts.faults.iter().filter(|fault| fault.kind == kind).count());
     }

@@ -351,6 +351,38 @@ fn what_is_wrong_is_caught_as_that(#[case] kind: Kind, #[case] plant: fn(&mut Ve
     assert_eq!(kinds, BTreeSet::from([kind]), "{judgement:#?}");
 }
 
+#[rstest]
+#[case::at_once(&[8_100], true, &[])]
+#[case::for_a_moment(&[8_100, 9_900], true, &[])]
+#[case::for_longer(&[8_100, 10_200], true, &[Kind::Forgotten])]
+#[case::of_the_same_broker(&[8_100], false, &[Kind::Forgotten])]
+fn a_broker_that_takes_over_may_answer_from_before(
+    #[case] old: &[u64],
+    #[case] is_taken_over: bool,
+    #[case] expected: &[Kind],
+) {
+    let mut lines = clean();
+    lines.extend(old.iter().map(|at| sample(*at, [0, 2], "alert-ips/1:M", [5, 1])));
+    if is_taken_over {
+        lines.push(line(7_000, Fact::Begin { fault: 2, kind: FaultKind::BrokerTerm, target: "broker 1".into() }));
+        lines.push(line(7_500, Fact::End { fault: 2 }));
+    }
+    let judgement = judge(&sorted(lines));
+    let kinds: Vec<Kind> = judgement.violations.iter().map(|violation| violation.kind).collect();
+    assert_eq!(kinds, expected, "{judgement:#?}");
+    let counted = judgement.figures["samples from before, of a broker that took over"];
+    assert_eq!(counted > 0, is_taken_over);
+}
+
+#[test]
+fn what_a_broker_that_takes_over_never_catches_up_with_is_forgotten() {
+    let mut lines = clean();
+    lines.push(line(100_000, Fact::Begin { fault: 2, kind: FaultKind::BrokerKill, target: "broker 1".into() }));
+    lines.push(sample(100_500, [3, 3], "", [8, 2]));
+    let kinds: Vec<Kind> = judge(&sorted(lines)).violations.iter().map(|violation| violation.kind).collect();
+    assert_eq!(kinds, [Kind::OffsetBack]);
+}
+
 /// It explains neither the repeat nor the calls.
 #[test]
 fn a_clean_stop_explains_nothing() {
