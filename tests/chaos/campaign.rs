@@ -8,6 +8,7 @@
 //! | `ALERT_IPS_CHAOS_PROTOCOL` | `cooperative` | `eager`, `cooperative` or `consumer` (KIP-848) |
 //! | `ALERT_IPS_CHAOS_DELIVERY` | `at-least-once` | or `exactly-once` |
 //! | `ALERT_IPS_CHAOS_RECORDS` | 12,000 | messages in the input |
+//! | `ALERT_IPS_CHAOS_SPEED` | 100 | how many times as fast as the documented limits the service is |
 //! | `ALERT_IPS_CHAOS_EACH` | 2 | so often each kind of fault comes at least |
 //! | `ALERT_IPS_CHAOS_MORE` | 14 | faults beside these |
 //! | `ALERT_IPS_CHAOS_PAUSE_MS` | 6,000 | the mean pause between two faults |
@@ -47,10 +48,6 @@ use super::{
     witness::{self, INPUTS, InputRecord, OUTPUTS, Processes, Watched},
 };
 
-/// About the documented limits a hundred times as fast; a period is a second at least.
-const LIMITS: [(&str, Limit); 2] =
-    [("160 per 1s", Limit { calls: 160, per_ms: 1_000 }), ("1500 per 36s", Limit { calls: 1_500, per_ms: 36_000 })];
-
 const INSTANCES: [&str; 3] = ["one", "two", "three"];
 
 const SESSION: Duration = Duration::from_secs(10);
@@ -65,6 +62,7 @@ struct Asked {
     protocol: String,
     delivery: Delivery,
     records: usize,
+    speed: usize,
     extent: Extent,
 }
 
@@ -77,6 +75,7 @@ impl Asked {
             protocol: number_or("ALERT_IPS_CHAOS_PROTOCOL", "cooperative".to_owned()),
             delivery,
             records: number_or("ALERT_IPS_CHAOS_RECORDS", 12_000),
+            speed: number_or("ALERT_IPS_CHAOS_SPEED", 100),
             extent: Extent {
                 each: number_or("ALERT_IPS_CHAOS_EACH", 2),
                 more: number_or("ALERT_IPS_CHAOS_MORE", 14),
@@ -87,9 +86,21 @@ impl Asked {
         }
     }
 
+    /// About the documented limits, so many times as fast; a period is a second at least.
+    fn limits(&self) -> [Limit; 2] {
+        let hour = 3_600 / u64::try_from(self.speed).unwrap();
+        [Limit { calls: 8 * self.speed / 5, per_ms: 1_000 }, Limit { calls: 1_500, per_ms: 1_000 * hour }]
+    }
+
+    /// The same, as a configuration has them.
+    fn limit_words(&self) -> [String; 2] {
+        self.limits().map(|Limit { calls, per_ms }| format!("{calls} per {}s", per_ms / 1_000))
+    }
+
     /// For how long a run may go on: twice what its calls and its faults take.
     fn limit(&self) -> Duration {
-        let calls = Duration::from_millis(self.records as u64 * 36_000 / 1_500);
+        let [_, Limit { calls, per_ms }] = self.limits();
+        let calls = Duration::from_millis(self.records as u64 * per_ms / calls as u64);
         2 * (calls + self.disturbed()) + Duration::from_mins(3)
     }
 
@@ -110,7 +121,7 @@ impl Asked {
             protocol: self.protocol.clone(),
             delivery: self.delivery,
             input: input.to_owned(),
-            limits: LIMITS.map(|(_, limit)| limit).to_vec(),
+            limits: self.limits().to_vec(),
             max_in_flight: 8,
             reasks: 3,
             max_open: MAX_OPEN,
@@ -187,7 +198,8 @@ fn run(asked: &Asked, recorder: &Recorder, folder: PathBuf) {
     let topics = ManuallyDrop::new(Topics::named(&bootstrap, "chaos"));
     create_topics(&topics);
     let seeds = Seeds::draw(asked.seed, asked.records);
-    let service = Service::start(&LIMITS.map(|(text, _)| text), |settings| {
+    let limits = asked.limit_words();
+    let service = Service::start(&limits.each_ref().map(String::as_str), |settings| {
         settings.plan = seeds.plan(asked.seed);
         settings.latency = Latency::HeavyTail { typical: Duration::from_millis(20) };
     });
@@ -317,11 +329,11 @@ fn planned(service: &Service, alert: String) -> Answer {
 }
 
 fn config(asked: &Asked, topics: &Topics, service: &Service, name: &str, brokers: &[SocketAddr]) -> Config {
-    let limits = LIMITS.map(|(text, _)| text);
+    let limits = asked.limit_words();
     let config = Config::new(topics, &service.origin)
         .set("kafka.bootstrap_servers", list(brokers))
         .instance(name)
-        .limits(&limits)
+        .limits(&limits.each_ref().map(String::as_str))
         .account_line("max_in_flight = 8")
         .set("output.delivery", delivery_name(asked.delivery))
         .set("input.max_open_records", MAX_OPEN)

@@ -24,6 +24,9 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long a broker may take to stop cleanly.
 const BROKER_STOP: Duration = Duration::from_secs(20);
 
+/// What a process says once it takes signals; before, any ends it.
+const TAKES_SIGNALS: &str = "alert-ips starts";
+
 pub(crate) struct Fleet {
     members: Vec<Member>,
     brokers: Vec<Broker>,
@@ -223,7 +226,7 @@ impl Fleet {
     fn disturb_transactions(&mut self, planned: &Planned) -> bool {
         let (kind, fate, times) = match planned.kind {
             FaultKind::EndHeld => (Kind::EndTxn, Fate::Held, 1),
-            FaultKind::EndLost => (Kind::EndTxn, Fate::AnswerLost, 3),
+            FaultKind::EndLost => (Kind::EndTxn, Fate::AnswerLost, usize::MAX),
             _ => (Kind::TxnOffsetCommit, Fate::Orphaned, 1),
         };
         let index = planned.target % self.members.len();
@@ -240,7 +243,9 @@ impl Fleet {
     fn disturb_member(&mut self, planned: &Planned) -> bool {
         let index = planned.target % self.members.len();
         let name = self.members[index].name.clone();
-        if !matches!(self.members[index].life, Life::Running(_)) {
+        let Life::Running(daemon) = &self.members[index].life else { return false };
+        let is_for_it_to_take = matches!(planned.kind, FaultKind::Term | FaultKind::Reload);
+        if is_for_it_to_take && !daemon.log().contains(TAKES_SIGNALS) {
             return false;
         }
         let fault = self.begin(planned.kind, &name);

@@ -218,7 +218,7 @@ pub(crate) enum FaultKind {
     Reload,
     /// An instance's next request that ends a transaction is held, and what follows it on its connection.
     EndHeld,
-    /// The answers to an instance's next requests that end a transaction are lost, and their connections with them.
+    /// The answers to an instance's requests that end a transaction are lost, and their connections with them.
     EndLost,
     /// A copy of an instance's next request with a transaction's offsets comes to the brokers late.
     OffsetsCopied,

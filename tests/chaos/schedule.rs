@@ -73,7 +73,8 @@ fn lasts(rng: &mut SmallRng, kind: FaultKind, stops: usize, longest_stop: Durati
         FaultKind::Reload => Duration::ZERO,
         // A request that is held is waited for, is given up and made out, and comes when the brokers have ended it long since.
         FaultKind::EndHeld => Duration::from_secs([8, 20, 40][rng.random_range(0..3)]),
-        FaultKind::EndLost => Duration::from_secs(8),
+        // Longer than they are waited for.
+        FaultKind::EndLost => Duration::from_secs(30),
         // It is sent again after half a second, and a transaction or some more end meanwhile.
         FaultKind::OffsetsCopied => Duration::from_secs(rng.random_range(2..=5)),
     }
