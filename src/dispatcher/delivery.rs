@@ -31,6 +31,8 @@ pub(super) enum Delivery {
 pub(super) enum Delivered {
     Acknowledged(Vec<Ack>),
     Transacted(Transacted),
+    /// Nothing is delivered any more: the thread for that has ended by itself.
+    CutOff,
 }
 
 impl From<Outputs> for Delivery {
@@ -68,7 +70,9 @@ impl Delivery {
     pub(super) async fn delivered(&mut self) -> Delivered {
         match self {
             Self::AtLeastOnce(delivery) => Delivered::Acknowledged(delivery.acknowledged().await),
-            Self::ExactlyOnce(transactions) => Delivered::Transacted(transactions.ended().await),
+            Self::ExactlyOnce(transactions) => {
+                transactions.ended().await.map_or(Delivered::CutOff, Delivered::Transacted)
+            }
         }
     }
 }

@@ -15,7 +15,6 @@ use crate::{
         transactor::{Outcome, Transacted},
     },
     observe::health::Condition,
-    pipeline::{RecordId, Write},
 };
 
 impl Dispatcher {
@@ -39,7 +38,9 @@ impl Dispatcher {
         let mut told = told.into_iter();
         let (now_told, later): (Vec<_>, Vec<_>) = ready.into_iter().partition(|_| told.next() == Some(true));
         transactions.put_back(later);
-        if !(points.is_empty() && now_told.is_empty()) {
+        if points.is_empty() && now_told.is_empty() {
+            transactions.rest(now);
+        } else {
             transactions.begin(now_told, points, now);
         }
     }
@@ -73,7 +74,7 @@ impl Dispatcher {
                 self.committed_with(&ready);
             }
         }
-        if !points.is_empty() {
+        if !(points.is_empty() && rest.is_empty()) {
             self.aborted(rest, &points, Vec::new());
         }
     }
@@ -95,24 +96,25 @@ impl Dispatcher {
         let now = self.clock.boot();
         if let Delivery::ExactlyOnce(transactions) = &mut self.delivery {
             transactions.put_back(ready);
-            transactions.was_aborted(now);
+            transactions.rest(now);
         }
     }
 
     fn refused_in_transaction(&mut self, ready: &mut [Ready], at: usize, failed: &WriteFailed) {
-        let Some((record, write)) = write_at(ready, at) else { return };
-        let to = write.outgoing.to;
+        let Some((ready, at)) = write_at(ready, at) else { return };
+        let Some(write) = ready.writes.get_mut(at) else { return };
+        let (to, now) = (write.outgoing.to, self.clock.boot());
         match Remedy::of(failed, to) {
             Remedy::Replace { bytes } => {
-                if let Some(open) = self.open.get(&record) {
+                if let Some(open) = self.open.get(&ready.record) {
                     *write = instead_of_too_large(&open.record, write.what.clone(), bytes, self.clock.wall());
                 }
             }
             Remedy::WithoutTimestamp => write.outgoing.timestamp = None,
-            Remedy::Again => {}
+            // Perhaps Kafka never takes it, and the others are not to wait for that.
+            Remedy::Again => ready.was_refused(now),
             Remedy::AgainAndTell => {
                 self.reporting.of(to).set(Condition::Waiting(failed.to_string()));
-                let now = self.clock.boot();
                 if let Delivery::ExactlyOnce(transactions) = &mut self.delivery {
                     transactions.was_refused(to, now);
                 }
@@ -121,9 +123,14 @@ impl Dispatcher {
     }
 }
 
-/// A write by its place among those of all records.
-fn write_at(ready: &mut [Ready], at: usize) -> Option<(RecordId, &mut Write)> {
-    let mut writes =
-        ready.iter_mut().flat_map(|Ready { record, writes }| writes.iter_mut().map(|write| (*record, write)));
-    writes.nth(at)
+/// The record of a write, and the write's place among the record's, by its place among those of all records.
+fn write_at(ready: &mut [Ready], at: usize) -> Option<(&mut Ready, usize)> {
+    let mut at = at;
+    for ready in ready {
+        match at.checked_sub(ready.writes.len()) {
+            Some(beyond) => at = beyond,
+            None => return Some((ready, at)),
+        }
+    }
+    None
 }

@@ -125,6 +125,8 @@ pub struct Dispatcher {
     early_sender: mpsc::Sender<(RecordId, Write)>,
     window: Window,
     draining: bool,
+    /// Whether a thread that it can't do without has ended.
+    is_cut_off: bool,
     /// Records let go while draining.
     left_open: usize,
 }
@@ -161,11 +163,13 @@ impl Dispatcher {
             early_sender,
             window: Window::new(bounds.records, bounds.bytes),
             draining: false,
+            is_cut_off: false,
             left_open: 0,
         }
     }
 
-    /// Runs until the phase is draining, then drains. Returns what could not be finished in time.
+    /// Runs until the phase is draining, then drains. Returns what could not be finished in time; before that only where a
+    /// thread that it can't do without has ended by itself, which is a defect.
     pub async fn run(mut self, mut phase: watch::Receiver<Phase>) -> Unfinished {
         self.reporting.input.set(Condition::Starting(
             "joining the consumer group; after a crash the brokers first wait for the old member's session to end (session.timeout.ms: 45 s unless set)"
@@ -174,6 +178,9 @@ impl Dispatcher {
         let mut commit = tokio::time::interval(COMMIT_EVERY);
         commit.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if self.is_cut_off {
+                return Unfinished::default();
+            }
             tokio::select! {
                 () = self.turn() => {}
                 _ = commit.tick() => {
@@ -205,16 +212,25 @@ impl Dispatcher {
         let again = [self.delivery.next_round(), self.next_leave()].into_iter().flatten().min();
         let again = again.map(|due| due.saturating_since(now));
         tokio::select! {
-            Some(event) = self.events.recv() => self.take(event),
-            delivered = self.delivery.delivered() => match delivered {
+            event = self.events.recv(), if !self.is_cut_off => match event {
+                Some(event) => self.take(event),
+                None => self.cut_off("reads from kafka"),
+            },
+            delivered = self.delivery.delivered(), if !self.is_cut_off => match delivered {
                 Delivered::Acknowledged(acks) => acks.into_iter().for_each(|ack| self.acknowledged(ack)),
                 Delivered::Transacted(transacted) => self.transacted(transacted),
+                Delivered::CutOff => self.cut_off("writes to kafka"),
             },
             ended = self.lives.ended() => ended.into_iter().for_each(|ended| self.ended(ended)),
             Some((record, write)) = self.early.recv(), if self.delivery.len() < MANY_WRITES => self.write(record, write),
             Some(notice) = self.notices.recv() => self.noticed(notice),
             () = pause(again) => {}
         }
+    }
+
+    fn cut_off(&mut self, does: &str) {
+        tracing::error!("the thread that {does} ended by itself; see the log before this for why");
+        self.is_cut_off = true;
     }
 
     fn take(&mut self, event: SourceEvent) {

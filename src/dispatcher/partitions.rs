@@ -187,6 +187,9 @@ impl Partitions {
             }
             these.sort_unstable();
             let (settles, progress) = settling(&assigned.progress, &these, self.most_metadata);
+            if settles == 0 && !assigned.is_due {
+                continue;
+            }
             these.iter().take(settles).for_each(|(_, n)| told[*n] = true);
             assigned.is_due = false;
             points.extend(point(&progress, assigned.epoch, partition, self.most_metadata));
@@ -267,14 +270,15 @@ fn point(progress: &Progress, epoch: Epoch, partition: &Partition, most_metadata
     Some(CommitPoint { partition: partition.clone(), epoch, next, beyond })
 }
 
-/// The progress once these offsets are settled, which ascend: as many of them as can be told. At least one, so that it goes
-/// on where earlier readers were allowed more.
+/// The progress once these offsets are settled, which ascend: as many of them as can be told. Where earlier readers were
+/// allowed more, none may be; but the oldest open one always is, with which the commit itself moves.
 fn settling(progress: &Progress, offsets: &[(i64, usize)], most_metadata: usize) -> (usize, Progress) {
     let mut many = offsets.len();
     loop {
         let mut settled = progress.clone();
         offsets[..many].iter().for_each(|(offset, _)| settled.settle(*offset));
-        if many <= 1 || settled.is_told_in(most_metadata) {
+        let moves = many == 1 && settled.watermark() != progress.watermark();
+        if many == 0 || moves || settled.is_told_in(most_metadata) {
             return (many, settled);
         }
         many /= 2;
@@ -373,6 +377,26 @@ mod tests {
         let committed = CommitPoint { partition: partition.clone(), epoch: Epoch(1), next: 7, beyond };
         partitions.assign(vec![partition], vec![committed], Epoch(1));
         assert!((7..10).all(|offset| matches!(partitions.open(&receipt(offset)), Opened::In(..))));
+    }
+
+    /// Else a commit that tells nothing new could stand for it, and a crash would have it done again.
+    #[test]
+    fn what_a_commit_can_not_tell_is_in_no_transaction_before_the_oldest_is() {
+        // Those before were allowed more.
+        let mut first = assigned();
+        let log = opened(&mut first, 0);
+        (1..400).for_each(|offset| assert_eq!(opened(&mut first, offset), log));
+        (1..400).filter(|offset| offset % 2 == 1).for_each(|offset| first.settle(&receipt(offset), log));
+        let committed = first.give_up(&[receipt(0).partition]);
+
+        let mut second = Partitions::new(64);
+        second.assign(vec![receipt(0).partition], committed, Epoch(1));
+        let log = opened(&mut second, 0);
+        (2..400).step_by(2).for_each(|offset| assert_eq!(opened(&mut second, offset), log));
+        let (oldest, other) = (receipt(0), receipt(6));
+        assert_eq!(second.transact(&[(&other, log)]), (vec![], vec![false]));
+        let (points, told) = second.transact(&[(&other, log), (&oldest, log)]);
+        assert_eq!((points[0].next, told), (2, vec![false, true]));
     }
 
     #[test]

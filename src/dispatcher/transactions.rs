@@ -15,25 +15,50 @@ use crate::{
 const MOST_RECORDS: usize = 10_000;
 const MOST_BYTES: usize = 8 << 20;
 
-/// Wait before a topic that refused a write is tried again.
+/// Wait before a write that was refused, or a topic that refuses them all, is tried again.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 
-/// Wait after a transaction that was aborted, for whatever reason.
-const ABORTED_FOR: Duration = Duration::from_millis(100);
+/// For a single record that wait doubles up to about a minute: each attempt costs all others their transaction.
+const MOST_DOUBLINGS: u32 = 6;
+
+/// Wait after a transaction that was aborted, for whatever reason, and where nothing may go into one yet.
+const REST: Duration = Duration::from_millis(100);
 
 /// A decided record with all that it led to.
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) record: RecordId,
     pub(super) writes: Vec<Write>,
+    /// How often one of its writes was refused.
+    refusals: u32,
+    /// It is in no transaction before.
+    not_before: BootTime,
+}
+
+impl Ready {
+    fn new(record: RecordId, writes: Vec<Write>, refusals: u32) -> Self {
+        Self { record, writes, refusals, not_before: BootTime::default() }
+    }
+
+    /// Waits, for longer each time, and holds none of the others back.
+    pub(super) fn was_refused(&mut self, now: BootTime) {
+        self.not_before = now + REFUSED_FOR * (1 << self.refusals.min(MOST_DOUBLINGS));
+        self.refusals = self.refusals.saturating_add(1);
+    }
+}
+
+/// A record in the transaction that is on its way. Its writes are with the transactor; this is what they stand for.
+struct OnWay {
+    record: RecordId,
+    what: Vec<Written>,
+    refusals: u32,
 }
 
 pub(super) struct Transactions {
     transactor: Transactor,
     ended: mpsc::Receiver<Transacted>,
     waiting: VecDeque<Ready>,
-    /// Of the transaction on its way: the records, and what their writes stand for. The writes are with the transactor.
-    on_way: Option<Vec<(RecordId, Vec<Written>)>>,
+    on_way: Option<Vec<OnWay>>,
     /// No transaction begins before.
     not_before: BootTime,
     /// No write to these is tried before.
@@ -47,7 +72,7 @@ impl Transactions {
     }
 
     pub(super) fn push(&mut self, record: RecordId, writes: Vec<Write>) {
-        self.waiting.push_back(Ready { record, writes });
+        self.waiting.push_back(Ready::new(record, writes, 0));
     }
 
     /// Records that are decided and not in Kafka.
@@ -94,13 +119,13 @@ impl Transactions {
     /// Begins a transaction with these records, which settles partitions up to these points.
     pub(super) fn begin(&mut self, ready: Vec<Ready>, points: Vec<CommitPoint>, now: BootTime) {
         let mut batch = Batch { writes: Vec::new(), points };
-        let split = |Ready { record, writes }| {
+        let split = |Ready { record, writes, refusals, .. }| {
             let (outgoing, what): (Vec<_>, _) =
                 writes.into_iter().map(|write: Write| (write.outgoing, write.what)).unzip();
             batch.writes.extend(outgoing);
-            (record, what)
+            OnWay { record, what, refusals }
         };
-        let on_way: Vec<(RecordId, Vec<Written>)> = ready.into_iter().map(split).collect();
+        let on_way: Vec<_> = ready.into_iter().map(split).collect();
         match self.transactor.begin(batch) {
             Ok(()) => self.on_way = Some(on_way),
             Err(batch) => {
@@ -111,13 +136,9 @@ impl Transactions {
         }
     }
 
-    /// Waits for the end of the transaction on its way. Cancel safe.
-    pub(super) async fn ended(&mut self) -> Transacted {
-        match self.ended.recv().await {
-            Some(transacted) => transacted,
-            // The thread ends only with its owner.
-            None => std::future::pending().await,
-        }
+    /// Waits for the end of the transaction on its way. `None`: the thread has ended by itself. Cancel safe.
+    pub(super) async fn ended(&mut self) -> Option<Transacted> {
+        self.ended.recv().await
     }
 
     /// The records of the transaction that has ended, and how.
@@ -128,8 +149,8 @@ impl Transactions {
     }
 
     /// Waits a moment before the next one.
-    pub(super) fn was_aborted(&mut self, now: BootTime) {
-        self.not_before = now + ABORTED_FOR;
+    pub(super) fn rest(&mut self, now: BootTime) {
+        self.not_before = now + REST;
     }
 
     /// Waits before anything is written to this topic again.
@@ -139,16 +160,17 @@ impl Transactions {
 
     fn refused_until(&self, ready: &Ready) -> BootTime {
         let is_written = |to: Destination| ready.writes.iter().any(|write| write.outgoing.to == to);
-        self.refused.iter().filter(|(to, _)| is_written(*to)).map(|(_, until)| *until).max().unwrap_or_default()
+        let of_topics = self.refused.iter().filter(|(to, _)| is_written(*to)).map(|(_, until)| *until);
+        of_topics.max().unwrap_or_default().max(ready.not_before)
     }
 }
 
 /// The records with their writes again.
-fn joined(on_way: Vec<(RecordId, Vec<Written>)>, batch: Batch) -> Vec<Ready> {
+fn joined(on_way: Vec<OnWay>, batch: Batch) -> Vec<Ready> {
     let mut outgoing = batch.writes.into_iter();
-    let join = |(record, what): (RecordId, Vec<Written>)| {
+    let join = |OnWay { record, what, refusals }| {
         let writes = what.into_iter().zip(&mut outgoing).map(|(what, outgoing)| Write { outgoing, what }).collect();
-        Ready { record, writes }
+        Ready::new(record, writes, refusals)
     };
     on_way.into_iter().map(join).collect()
 }

@@ -62,29 +62,6 @@ impl Limit<'_> {
     }
 }
 
-fn send(
-    kafka: &BaseProducer<Callbacks>,
-    topics: &SinkTopics,
-    n: usize,
-    outgoing: &Outgoing,
-    limit: Limit<'_>,
-) -> Result<(), Broken> {
-    loop {
-        let Err((error, _)) = kafka.send(native(topics, WriteId(n), outgoing)) else {
-            kafka.poll(Duration::ZERO);
-            return Ok(());
-        };
-        match kafka.context().refused(&error, fatal(kafka).map(|(_, words)| words), outgoing) {
-            Refusal::QueueFull if !limit.left().is_zero() => kafka.poll(ROOM),
-            Refusal::QueueFull => return Err(Broken::Abort(Vec::new())),
-            Refusal::Failed(failed) => return Err(Broken::Abort(vec![(n, failed)])),
-            Refusal::Fatal(words) => {
-                return Err(Broken::Gone(fatal(kafka).map_or(Code::Fatal, |(code, _)| code), words));
-            }
-        }
-    }
-}
-
 impl Connected {
     /// Asks no broker.
     pub(super) fn open(
@@ -114,13 +91,16 @@ impl Connected {
     ) -> Result<(), Broken> {
         self.kafka.begin_transaction().map_err(|error| before_the_end(&error))?;
         crash_point::pass(Point::TransactionBegun);
+        let mut failures = Vec::new();
         for (n, outgoing) in batch.writes.iter().enumerate() {
-            send(&self.kafka, topics, n, outgoing, limit)?;
+            self.send(topics, n, outgoing, limit)?;
+            // A message may lead to more writes than there is room for reports.
+            self.take_reports(&mut failures);
             crash_point::pass(Point::TransactionProduced);
         }
-        self.all_written(limit)?;
-        // Only the source knows whether these partitions are still this instance's, and as which member of the group; and it
-        // gives none up before this has ended.
+        self.all_written(failures, limit)?;
+        // Only the source knows whether these partitions are still this instance's, and as which member of the group. Of one
+        // that it gives up before this has ended, the brokers refuse the offsets: the group has gone on without this member.
         let Some(stamped) = source.stamp(&batch.points, STEP) else { return Err(Broken::Abort(Vec::new())) };
         crash_point::pass(Point::TransactionBeforeOffsets);
         if stamped.list.count() > 0 {
@@ -137,17 +117,39 @@ impl Connected {
         Ok(())
     }
 
+    fn send(&mut self, topics: &SinkTopics, n: usize, outgoing: &Outgoing, limit: Limit<'_>) -> Result<(), Broken> {
+        loop {
+            let Err((error, _)) = self.kafka.send(native(topics, WriteId(n), outgoing)) else {
+                self.kafka.poll(Duration::ZERO);
+                return Ok(());
+            };
+            let kafka = &self.kafka;
+            match kafka.context().refused(&error, fatal(kafka).map(|(_, words)| words), outgoing) {
+                Refusal::QueueFull if !limit.left().is_zero() => kafka.poll(ROOM),
+                Refusal::QueueFull => return Err(Broken::Abort(Vec::new())),
+                Refusal::Failed(failed) => return Err(Broken::Abort(vec![(n, failed)])),
+                Refusal::Fatal(words) => {
+                    return Err(Broken::Gone(fatal(kafka).map_or(Code::Fatal, |(code, _)| code), words));
+                }
+            }
+        }
+    }
+
+    /// Which writes were refused, of those that are reported so far.
+    fn take_reports(&mut self, failures: &mut Vec<(usize, WriteFailed)>) {
+        while let Ok(Ack { write, result }) = self.acks.try_recv() {
+            failures.extend(result.err().map(|failed| (write.0, failed)));
+        }
+    }
+
     /// Waits until every write is acknowledged, or one is refused: from then on librdkafka sends none of the others, which
     /// would wait for their timeout.
-    fn all_written(&mut self, limit: Limit<'_>) -> Result<(), Broken> {
-        let mut failures = Vec::new();
+    fn all_written(&mut self, mut failures: Vec<(usize, WriteFailed)>, limit: Limit<'_>) -> Result<(), Broken> {
         loop {
             self.kafka.poll(ROOM);
             // Looked at before the reports are: none comes after it.
             let is_all_reported = self.kafka.in_flight_count() == 0;
-            while let Ok(Ack { write, result }) = self.acks.try_recv() {
-                failures.extend(result.err().map(|failed| (write.0, failed)));
-            }
+            self.take_reports(&mut failures);
             if !failures.is_empty() || limit.left().is_zero() {
                 return Err(
                     fatal(&self.kafka).map_or(Broken::Abort(failures), |(code, words)| Broken::Gone(code, words))
@@ -165,6 +167,7 @@ impl Connected {
         self.kafka.purge(PurgeConfig::default().queue());
         while self.kafka.in_flight_count() > 0 && !limit.left().is_zero() {
             self.kafka.poll(ROOM);
+            while self.acks.try_recv().is_ok() {}
         }
         while self.acks.try_recv().is_ok() {}
         self.tell(limit, |kafka| kafka.abort_transaction(STEP))

@@ -218,8 +218,12 @@ fn run(asked: &Asked, recorder: &Recorder, folder: PathBuf) {
         scope.spawn(|| watched.tail(recorder, &stop));
         scope.spawn(|| watched.sample(recorder, &stop));
         scope.spawn(|| witness::look_at(&processes, recorder, &stop));
-        let seeder = scope.spawn(|| seeds.write(&bootstrap, &topics.input, asked.seeding_pause()));
         let mut fleet = Fleet::start(configs, brokers, recorder.clone(), processes.clone(), folder);
+        eventually("each instance reads", LONG, || {
+            fleet.tick();
+            fleet.shares_the_input().then_some(())
+        });
+        let seeder = scope.spawn(|| seeds.write(&bootstrap, &topics.input, asked.seeding_pause()));
         disturb(&mut fleet, asked, begun);
         eventually("the fleet is whole", LONG, || {
             fleet.heal();

@@ -27,6 +27,9 @@ const BROKER_STOP: Duration = Duration::from_secs(20);
 /// What a process says once it takes signals; before, any ends it.
 const TAKES_SIGNALS: &str = "alert-ips starts";
 
+/// What it says of a producer that is of no more use.
+const GIVEN_UP: &str = "can't go on: ";
+
 pub(crate) struct Fleet {
     members: Vec<Member>,
     brokers: Vec<Broker>,
@@ -296,6 +299,10 @@ impl Fleet {
         let path = self.folder.join(format!("{}.log", self.members[index].name));
         let mut file = File::options().create(true).append(true).open(path).unwrap();
         file.write_all(log.as_bytes()).unwrap();
+        let (instance, producers) = (self.members[index].name.clone(), log.matches(GIVEN_UP).count());
+        if producers > 0 {
+            self.recorder.add(Fact::GivenUp { instance, producers });
+        }
         log.contains("panicked at")
     }
 
@@ -320,6 +327,12 @@ impl Fleet {
             BrokerFault::Ending { lasts, .. } => *lasts = Duration::ZERO,
             BrokerFault::None { .. } | BrokerFault::Starting { .. } => {}
         }
+    }
+
+    /// Whether each instance reads partitions, so that none move before something is done to them.
+    pub(crate) fn shares_the_input(&self) -> bool {
+        let reads = |log: &str| log.lines().any(|line| line.contains("partitions assigned") && !line.contains("\"\""));
+        self.members.iter().all(|member| matches!(&member.life, Life::Running(daemon) if reads(&daemon.log())))
     }
 
     pub(crate) fn is_whole(&self) -> bool {

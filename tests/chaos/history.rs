@@ -61,6 +61,11 @@ pub(crate) enum Fact {
         code: Option<i32>,
         panicked: bool,
     },
+    /// How many producers an instance gave up in one life, as its log says.
+    GivenUp {
+        instance: String,
+        producers: usize,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -82,6 +82,8 @@ pub(super) struct Facts<'a> {
     pub processes: Vec<(At, &'a Process)>,
     pub faults: Vec<Fault<'a>>,
     pub ended: Vec<Ended<'a>>,
+    /// Producers that instances gave up.
+    pub given_up: usize,
     pub end: At,
 }
 
@@ -103,6 +105,7 @@ impl<'a> Facts<'a> {
             processes: Vec::new(),
             faults: Vec::new(),
             ended: Vec::new(),
+            given_up: 0,
             end: last.at,
         };
         let mut reads: BTreeMap<Position, Copy<'a>> = BTreeMap::new();
@@ -127,6 +130,7 @@ impl<'a> Facts<'a> {
                         facts.faults[index].end = *at;
                     }
                 }
+                Fact::GivenUp { producers, .. } => facts.given_up += producers,
                 Fact::Ended { instance, asked, code, panicked } => {
                     facts.ended.push(Ended { at: *at, instance, asked: *asked, code: *code, panicked: *panicked });
                 }

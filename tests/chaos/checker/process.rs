@@ -22,6 +22,11 @@ pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
         }
     }
     judgement.figures.extend([("memory, KiB", memory), ("descriptors", descriptors), ("threads", threads)]);
+    judgement.figure("producers given up", facts.given_up);
+    if facts.given_up > facts.faults.len() {
+        let words = format!("{} producers were given up, at {} faults", facts.given_up, facts.faults.len());
+        judgement.wrong(Kind::Displaced, facts.end, words);
+    }
     for end in &facts.ended {
         let late = end.asked.is_some_and(|asked| end.at - asked > terms.stop_ms * 1_000_000);
         let problem = match end.asked {

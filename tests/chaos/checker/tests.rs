@@ -332,6 +332,9 @@ fn a_clean_history_is_clean() {
 #[case::memory(Kind::Memory, |lines: &mut Vec<Line>| lines.push(process(9_500, 1_001)))]
 #[case::descriptors(Kind::Descriptors, |lines: &mut Vec<Line>| change_terms(lines, |terms| terms.descriptors = 49))]
 #[case::threads(Kind::Threads, |lines: &mut Vec<Line>| change_terms(lines, |terms| terms.threads = 19))]
+#[case::producers_displaced(Kind::Displaced, |lines: &mut Vec<Line>| {
+    lines.push(line(12_000, Fact::GivenUp { instance: "one".into(), producers: 2 }));
+})]
 #[case::wrong_exit_code(Kind::Exit, |lines: &mut Vec<Line>| lines.push(ended(101_500, Some(70))))]
 #[case::too_late_an_exit(Kind::Exit, |lines: &mut Vec<Line>| lines.push(ended(130_001, Some(0))))]
 #[case::ended_by_itself(Kind::Exit, |lines: &mut Vec<Line>| {

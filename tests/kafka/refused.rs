@@ -1,10 +1,13 @@
-//! Alerts with more addresses than the output topic takes: they go to the dead letters, and hold nobody back.
+//! Writes that Kafka refuses hold no others back. Alerts with more addresses than the output topic takes go to the dead letters.
 
 use std::{collections::HashSet, time::Duration};
 
 use alert_ips::{
     domain::{dead_letter::DeadLetter, outcome::Reason},
-    sim::{Answer, Mix, Plan, world::World},
+    sim::{
+        Answer, Mix, Plan,
+        world::{Expected, Message, World},
+    },
 };
 use jiff::Timestamp;
 use rstest::rstest;
@@ -56,4 +59,28 @@ fn an_alert_with_too_many_addresses_holds_nobody_back(#[case] delivery: &str) {
     // Some of them come again.
     assert!(refused >= large.len(), "{refused} dead letters");
     assert_eq!(topics.read(&topics.output).len() + refused, alerts);
+}
+
+/// A compacted topic takes nothing without a key. It is told, and tried again until the topic takes it.
+#[rstest]
+#[case::at_least_once("at-least-once")]
+#[case::exactly_once("exactly-once")]
+fn a_dead_letter_that_its_topic_refuses_holds_nobody_back(#[case] delivery: &str) {
+    let Some(kafka) = Broker::shared() else { return };
+    let service = Service::start(&[], |settings| settings.plan = Plan::new(7, Mix::ALL_FOUND));
+    let topics = Topics::create(&kafka.bootstrap, "refused");
+    topics.configure(&topics.dead_letters, &[("cleanup.policy", "compact")]);
+    let payload = Some(b"no alert".to_vec());
+    topics.seed_in(0, &[Message { key: None, payload, shape: "no alert", expected: Expected::default() }]);
+    topics.seed_many(MESSAGES, Duration::ZERO);
+
+    let mut daemon =
+        Daemon::start(&Config::new(&topics, &service.origin).limits(&["1000 per 1s"]).set("output.delivery", delivery));
+    let published = || topics.read(&topics.output).len();
+    daemon.wait_for("all others are published", SOON, |_| (published() == MESSAGES).then_some(()));
+    daemon.wait_for_log("dead-letter topic", SOON);
+    topics.configure(&topics.dead_letters, &[("cleanup.policy", "delete")]);
+    daemon.finish(&topics);
+    daemon.stop();
+    assert_eq!((published(), topics.read(&topics.dead_letters).len()), (MESSAGES, 1));
 }
