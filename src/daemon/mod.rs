@@ -56,7 +56,7 @@ const JOURNAL_MARGIN: Duration = Duration::from_mins(10);
 const NOTICES: usize = 256;
 
 /// How long the accounts may take to end after the dispatcher has.
-const ACCOUNTS_WITHIN: Duration = Duration::from_secs(3);
+const ACCOUNTS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why the daemon can't be started. Everything else is waited for.
 #[derive(Debug, thiserror::Error)]

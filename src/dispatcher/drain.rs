@@ -12,7 +12,7 @@ use crate::{
 const FINISH_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long the last commit and leaving the group may take.
-const LEAVE_WITHIN: Duration = Duration::from_secs(8);
+const LEAVE_WITHIN: Duration = Duration::from_secs(7);
 
 impl Dispatcher {
     pub(super) async fn drain(mut self) -> Unfinished {

@@ -34,4 +34,5 @@ mod refused;
 mod reload;
 mod starvation;
 mod static_members;
+mod stopping;
 mod takeover;
