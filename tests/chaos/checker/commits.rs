@@ -58,6 +58,11 @@ pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
             }
         }
     }
+    // What is not even there was told, and so was that nobody looked.
+    let is_told = |violation: &Violation| matches!(violation.kind, Kind::Undone | Kind::Evidence);
+    if !judgement.violations.iter().any(is_told) {
+        partitions.iter().for_each(|(number, partition)| partition.check_end(*number, facts.end, judgement));
+    }
     let unsettled = partitions.values_mut().filter_map(|partition| partition.back.take());
     judgement.violations.extend(unsettled);
     judgement.figure("samples", facts.samples.len());
@@ -106,6 +111,13 @@ impl Partition {
         }
         self.back = None;
         (self.committed, self.settled) = (next, now);
+    }
+
+    fn check_end(&self, number: i32, end: At, judgement: &mut Judgement) {
+        let Some(first) = self.unseen.first() else { return };
+        let count = self.unseen.len();
+        let words = format!("{count} records of partition {number} were never committed, the first at {first}");
+        judgement.wrong(Kind::Uncommitted, end, words);
     }
 
     fn less_than_before(&self, number: i32, next: i64, settled: &BTreeSet<i64>) -> Option<(Kind, String)> {

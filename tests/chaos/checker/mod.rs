@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     Lost,
     /// Not there, and not settled either: it is still to be done.
     Undone,
+    /// There, and not settled in the end: it is done again.
+    Uncommitted,
     Repeated,
     Phantom,
     /// The alert, the status, the addresses or the reason is another than the service's.

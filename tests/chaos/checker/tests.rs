@@ -312,6 +312,10 @@ fn a_clean_history_is_clean() {
     change_read(&mut aborted, |read| read.partition = 2);
     lines.push(aborted);
 })]
+#[case::never_committed(Kind::Uncommitted, |lines: &mut Vec<Line>| {
+    without(lines, |line| matches!(&line.fact, Fact::Sample(sample) if sample.committed[0].1 == 4));
+    lines.push(sample(11_000, [0, 3], "alert-ips/1:O", [8, 2]));
+})]
 #[case::offset_back(Kind::OffsetBack, |lines: &mut Vec<Line>| lines.push(sample(12_000, [3, 3], "", [8, 2])))]
 #[case::settled_forgotten(Kind::Forgotten, |lines: &mut Vec<Line>| lines.push(sample(8_100, [0, 2], "alert-ips/1:M", [5, 1])))]
 #[case::window_over_by_one(Kind::WindowOver, |lines: &mut Vec<Line>| {
