@@ -61,7 +61,9 @@ pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
     // What is not even there was told, and so was that nobody looked.
     let is_told = |violation: &Violation| matches!(violation.kind, Kind::Undone | Kind::Evidence);
     if !judgement.violations.iter().any(is_told) {
-        partitions.iter().for_each(|(number, partition)| partition.check_end(*number, facts.end, judgement));
+        for (number, partition) in &partitions {
+            partition.check_end(*number, facts.end, judgement);
+        }
     }
     let unsettled = partitions.values_mut().filter_map(|partition| partition.back.take());
     judgement.violations.extend(unsettled);
