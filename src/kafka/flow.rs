@@ -60,19 +60,14 @@ impl Flow {
         self.held = held;
     }
 
-    /// Partitions that were assigned just now. librdkafka remembers of one that was given up in a pause that it is paused,
-    /// and fetches nothing of it when it comes back.
-    pub(super) fn begin(&self, kafka: &BaseConsumer<Callbacks>, list: &TopicPartitionList) {
-        if self.paused {
-            tell_paused(kafka, list);
-        } else {
-            tell_resumed(kafka, list);
-        }
-    }
-
-    /// Partitions that were given up.
-    pub(super) fn forget(&mut self, partitions: &[Partition]) {
-        self.held.retain(|partition| !partitions.contains(partition));
+    /// Partitions that were assigned just now. librdkafka remembers of one that was given up while it was paused that it is,
+    /// and fetches nothing of it when it comes back. One that is held may be among them: the dispatcher says so only where
+    /// that changes for it, so what is held is remembered across assignments.
+    pub(super) fn begin(&self, kafka: &BaseConsumer<Callbacks>, assigned: &Assigned, begun: &[Partition]) {
+        let is_paused = |partition: &Partition| self.paused || self.held.contains(partition);
+        let of_them = |partition: &Partition| begun.contains(partition);
+        tell_paused(kafka, &assigned.list_where(|partition| of_them(partition) && is_paused(partition)));
+        tell_resumed(kafka, &assigned.list_where(|partition| of_them(partition) && !is_paused(partition)));
     }
 }
 

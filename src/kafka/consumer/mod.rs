@@ -284,8 +284,6 @@ impl Consumer {
             tracing::warn!(error = %notice::error_words(&error), "giving up partitions failed");
         }
         self.assigned.remove(&partitions);
-        // Should they come back, they begin anew.
-        self.flow.forget(&partitions);
         crash_point::pass(Point::RevokeGivenUp);
     }
 

@@ -43,7 +43,7 @@ impl Consumer {
         }
         self.epoch = Epoch(self.epoch.0 + 1);
         let partitions: Vec<_> = self.take_up(&placed);
-        self.flow.begin(self.connection.kafka(), list);
+        self.flow.begin(self.connection.kafka(), &self.assigned, &partitions);
         if !partitions.is_empty() {
             self.reporter().working();
         }
@@ -141,7 +141,7 @@ impl Consumer {
             return Ok(());
         }
         placed.retain(|placed| partitions.contains(&placed.partition));
-        self.flow.begin(self.connection.kafka(), list);
+        self.flow.begin(self.connection.kafka(), &self.assigned, &partitions);
         self.went_on(&placed);
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! Source and sink against librdkafka's mock cluster. Each test has its own, on its own thread; joining a group takes
 //! three seconds there.
 
+mod partitions;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
@@ -25,6 +27,8 @@ use crate::domain::{
 
 /// Far longer than anything takes; reached only by a failure.
 const LONG: Duration = Duration::from_secs(30);
+
+const QUICK_GROUP: [(&str, &str); 2] = [("heartbeat.interval.ms", "200"), ("session.timeout.ms", "3000")];
 
 struct Broker(MockCluster<'static, DefaultProducerContext>);
 
@@ -51,8 +55,11 @@ impl Broker {
     }
 
     fn source_from(&self, start: Start) -> Reader {
-        let properties = [("heartbeat.interval.ms", "200"), ("session.timeout.ms", "3000")];
-        Reader::start(&self.config(&properties), start)
+        Reader::start(&self.config(&QUICK_GROUP), start)
+    }
+
+    fn source_with(&self, properties: &[(&str, &str)]) -> Reader {
+        Reader::start(&self.config(&[&QUICK_GROUP, properties].concat()), Start::Earliest)
     }
 }
 
@@ -133,6 +140,17 @@ impl Reader {
         while all.len() < count {
             if let SourceEvent::Records(records) = self.event().await {
                 assert!(!records.is_empty() && records.len() <= 256);
+                all.extend(records);
+            }
+        }
+        all
+    }
+
+    /// The records that come until none came for so long.
+    async fn quiet_for(&mut self, limit: Duration) -> Vec<Record> {
+        let mut all = Vec::new();
+        while let Ok(Some(event)) = timeout(limit, self.events.recv()).await {
+            if let SourceEvent::Records(records) = event {
                 all.extend(records);
             }
         }
@@ -241,42 +259,6 @@ async fn a_pause_stops_the_records_and_loses_none() {
 }
 
 #[tokio::test]
-async fn a_partition_that_is_held_gives_no_records_and_loses_none_while_the_others_go_on() {
-    const COUNT: usize = 20_000;
-    let broker = Broker::with_topic(3);
-    let mut writer = broker.sink();
-    writer.write_all(COUNT).await;
-    let mut reader = broker.source();
-    let mut seen = reader.records(1).await;
-    let held = seen[0].receipt.partition.clone();
-    reader.handle.hold([held.clone()].into());
-    // A pause of all between does not let it go.
-    reader.handle.pause();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    reader.handle.resume();
-    let quiet = Duration::from_secs(3);
-    while let Ok(Some(SourceEvent::Records(records))) = timeout(quiet, reader.events.recv()).await {
-        seen.extend(records);
-    }
-    let of_held = |seen: &[Record]| seen.iter().filter(|record| record.receipt.partition == held).count();
-    let so_far = of_held(&seen);
-    writer.write_all(300).await;
-    while let Ok(Some(SourceEvent::Records(records))) = timeout(quiet, reader.events.recv()).await {
-        seen.extend(records);
-    }
-    assert!(of_held(&seen) == so_far && so_far < COUNT / 4, "{so_far} records of the one that is held");
-    // How many a partition has is the producer's choice.
-    let of_others = seen.len() - so_far;
-    reader.handle.hold([].into());
-    seen.extend(reader.records(COUNT + 300 - seen.len()).await);
-    assert_eq!(seen.len() - of_held(&seen), of_others, "the others go on");
-    let distinct: BTreeSet<_> =
-        seen.iter().map(|record| (record.receipt.partition.number, record.receipt.offset)).collect();
-    assert_eq!((seen.len(), distinct.len()), (COUNT + 300, COUNT + 300));
-    reader.stop().await;
-}
-
-#[tokio::test]
 async fn the_next_start_begins_after_what_was_committed() {
     let broker = Broker::with_topic(1);
     broker.sink().write_all(10).await;
@@ -319,64 +301,6 @@ async fn where_to_start_counts_only_for_a_group_without_offsets() {
     reader.handle.commit(vec![CommitPoint { partition: partitions[0].clone(), epoch, next: 3, beyond: String::new() }]);
     reader.stop().await;
     assert_eq!(broker.source_from(Start::Latest).records(1).await[0].receipt.offset, 3);
-}
-
-#[tokio::test]
-async fn a_revoked_partition_is_given_up_after_its_last_commit() {
-    let broker = Broker::with_topic(2);
-    broker.sink().write_all(200).await;
-    let mut first = broker.source();
-    let mut second_seen = Vec::new();
-    first.records(200).await;
-    let mut second = broker.source();
-    let revoked = loop {
-        if let SourceEvent::Revoked { partitions, lost, settled, .. } = first.event().await {
-            assert!(!lost);
-            let points = partitions.iter().map(|partition| CommitPoint {
-                partition: partition.clone(),
-                epoch: Epoch(1),
-                next: 5,
-                beyond: String::new(),
-            });
-            settled.settle(points.collect());
-            break partitions;
-        }
-    };
-    assert_eq!(revoked.len(), 1, "cooperative: only what moves is revoked");
-    let committed = first.committed().await;
-    assert_eq!((committed.len(), committed[0].next), (1, 5));
-    let (moved, _) = second.assigned().await;
-    let moved = if moved.is_empty() { second.assigned().await.0 } else { moved };
-    assert_eq!(moved, revoked);
-    second_seen.extend(second.records(1).await);
-    assert_eq!(second_seen[0].receipt.offset, 5);
-    second.stop().await;
-    first.stop().await;
-}
-
-#[tokio::test]
-async fn a_partition_that_was_given_up_in_a_pause_is_read_when_it_comes_back() {
-    let broker = Broker::with_topic(2);
-    broker.sink().write_all(200).await;
-    let mut first = broker.source();
-    first.records(200).await;
-    first.handle.pause();
-    // A short one is not told to librdkafka.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let mut second = broker.source();
-    let moved = loop {
-        if let SourceEvent::Revoked { partitions, settled, .. } = first.event().await {
-            settled.settle(Vec::new());
-            break partitions;
-        }
-    };
-    while second.assigned().await.0.is_empty() {}
-    first.handle.resume();
-    second.stop().await;
-    while first.assigned().await.0 != moved {}
-    let again = first.records(1).await;
-    assert_eq!(again[0].receipt.partition, moved[0], "it was committed nowhere, so it is read from its beginning");
-    first.stop().await;
 }
 
 #[tokio::test]

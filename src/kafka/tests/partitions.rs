@@ -1,0 +1,148 @@
+//! Partitions that are held, come and go.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use tokio::time::timeout;
+
+use super::{Broker, SourceEvent};
+use crate::domain::{
+    commit_point::CommitPoint,
+    record::{Epoch, Record},
+};
+
+#[tokio::test]
+async fn a_partition_that_is_held_gives_no_records_and_loses_none_while_the_others_go_on() {
+    const COUNT: usize = 20_000;
+    let broker = Broker::with_topic(3);
+    let mut writer = broker.sink();
+    writer.write_all(COUNT).await;
+    let mut reader = broker.source();
+    let mut seen = reader.records(1).await;
+    let held = seen[0].receipt.partition.clone();
+    reader.handle.hold([held.clone()].into());
+    // A pause of all between does not let it go.
+    reader.handle.pause();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    reader.handle.resume();
+    let quiet = Duration::from_secs(3);
+    while let Ok(Some(SourceEvent::Records(records))) = timeout(quiet, reader.events.recv()).await {
+        seen.extend(records);
+    }
+    let of_held = |seen: &[Record]| seen.iter().filter(|record| record.receipt.partition == held).count();
+    let so_far = of_held(&seen);
+    writer.write_all(300).await;
+    while let Ok(Some(SourceEvent::Records(records))) = timeout(quiet, reader.events.recv()).await {
+        seen.extend(records);
+    }
+    assert!(of_held(&seen) == so_far && so_far < COUNT / 4, "{so_far} records of the one that is held");
+    // How many a partition has is the producer's choice.
+    let of_others = seen.len() - so_far;
+    reader.handle.hold([].into());
+    seen.extend(reader.records(COUNT + 300 - seen.len()).await);
+    assert_eq!(seen.len() - of_held(&seen), of_others, "the others go on");
+    let distinct: BTreeSet<_> =
+        seen.iter().map(|record| (record.receipt.partition.number, record.receipt.offset)).collect();
+    assert_eq!((seen.len(), distinct.len()), (COUNT + 300, COUNT + 300));
+    reader.stop().await;
+}
+
+#[tokio::test]
+async fn a_revoked_partition_is_given_up_after_its_last_commit() {
+    let broker = Broker::with_topic(2);
+    broker.sink().write_all(200).await;
+    let mut first = broker.source();
+    let mut second_seen = Vec::new();
+    first.records(200).await;
+    let mut second = broker.source();
+    let revoked = loop {
+        if let SourceEvent::Revoked { partitions, lost, settled, .. } = first.event().await {
+            assert!(!lost);
+            let points = partitions.iter().map(|partition| CommitPoint {
+                partition: partition.clone(),
+                epoch: Epoch(1),
+                next: 5,
+                beyond: String::new(),
+            });
+            settled.settle(points.collect());
+            break partitions;
+        }
+    };
+    assert_eq!(revoked.len(), 1, "cooperative: only what moves is revoked");
+    let committed = first.committed().await;
+    assert_eq!((committed.len(), committed[0].next), (1, 5));
+    let (moved, _) = second.assigned().await;
+    let moved = if moved.is_empty() { second.assigned().await.0 } else { moved };
+    assert_eq!(moved, revoked);
+    second_seen.extend(second.records(1).await);
+    assert_eq!(second_seen[0].receipt.offset, 5);
+    second.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn a_partition_that_was_given_up_in_a_pause_is_read_when_it_comes_back() {
+    let broker = Broker::with_topic(2);
+    broker.sink().write_all(200).await;
+    let mut first = broker.source();
+    first.records(200).await;
+    first.handle.pause();
+    // A short one is not told to librdkafka.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut second = broker.source();
+    let moved = loop {
+        if let SourceEvent::Revoked { partitions, settled, .. } = first.event().await {
+            settled.settle(Vec::new());
+            break partitions;
+        }
+    };
+    while second.assigned().await.0.is_empty() {}
+    first.handle.resume();
+    second.stop().await;
+    while first.assigned().await.0 != moved {}
+    let again = first.records(1).await;
+    assert_eq!(again[0].receipt.partition, moved[0], "it was committed nowhere, so it is read from its beginning");
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn a_partition_that_is_held_stays_held_where_all_are_assigned_anew() {
+    const EAGER: (&str, &str) = ("partition.assignment.strategy", "range");
+    let broker = Broker::with_topic(2);
+    broker.sink().write_all(20_000).await;
+    let mut first = broker.source_with(&[EAGER]);
+    let (partitions, _) = first.assigned().await;
+    first.records(1).await;
+    first.handle.hold(partitions.into_iter().collect());
+    let second = broker.source_with(&[EAGER]);
+    loop {
+        if let SourceEvent::Revoked { settled, .. } = first.event().await {
+            settled.settle(Vec::new());
+            break;
+        }
+    }
+    // The dispatcher has not looked yet what it holds of them now.
+    assert_eq!(first.assigned().await.0.len(), 1);
+    assert_eq!(first.quiet_for(Duration::from_secs(2)).await, []);
+    first.handle.hold([].into());
+    first.records(1).await;
+    second.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn a_partition_that_is_held_stays_held_where_the_place_of_another_is_gone() {
+    let broker = Broker::with_topic(2);
+    broker.sink().write_all(20_000).await;
+    let mut reader = broker.source();
+    let held = reader.records(1).await[0].receipt.partition.clone();
+    reader.handle.hold([held.clone()].into());
+    reader.quiet_for(Duration::from_secs(2)).await;
+    let gone = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE];
+    broker.0.request_errors(RDKafkaApiKey::Fetch, &gone);
+    let after = reader.quiet_for(Duration::from_secs(3)).await;
+    assert!(after.iter().all(|record| record.receipt.partition != held), "{} records", after.len());
+    reader.handle.hold([].into());
+    while reader.records(1).await[0].receipt.partition != held {}
+    reader.stop().await;
+}
