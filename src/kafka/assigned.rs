@@ -59,6 +59,10 @@ impl Assigned {
         self.entries.iter().map(|entry| (&entry.partition, entry.place))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     pub(super) fn remove(&mut self, partitions: &[Partition]) {
         self.entries.retain(|known| !partitions.contains(&known.partition));
     }

@@ -138,6 +138,11 @@ impl Callbacks {
         mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether a rebalance waits to be answered.
+    pub(super) fn is_rebalancing(&self) -> bool {
+        !self.inbox.lock().unwrap_or_else(PoisonError::into_inner).rebalances.is_empty()
+    }
+
     /// Whether some partition's place was gone since it was asked last.
     pub(super) fn take_misplaced(&self) -> bool {
         self.misplaced.swap(false, Ordering::Relaxed)

@@ -1,15 +1,20 @@
 //! Where partitions are read from: what the brokers say of them, and what follows from it.
 
-use std::{collections::HashMap, thread, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    thread,
+    time::Duration,
+};
 
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code},
+    metadata::MetadataPartition,
     types::RDKafkaRespErr,
 };
 
-use super::{callbacks::Callbacks, notice, source::Start};
+use super::{callbacks::Callbacks, ends::Asker, notice, source::Start, waiting::Unplaced};
 use crate::domain::{
     beginning::{Beginning, Place, Seen},
     commit_point::CommitPoint,
@@ -19,26 +24,10 @@ use crate::domain::{
 
 /// How long, and how often, the brokers are asked where partitions begin: a minute at most, in which others of the group
 /// may have to wait, and less than the group waits for a member.
-const LIMIT: Duration = Duration::from_secs(5);
+pub(super) const LIMIT: Duration = Duration::from_secs(5);
 const SHORT_LIMIT: Duration = Duration::from_secs(1);
 const ATTEMPTS: usize = 12;
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
-
-type Offsets = HashMap<Partition, i64>;
-
-/// Between which offsets partitions hold records.
-pub(super) struct Ends {
-    first: Offsets,
-    end: Offsets,
-}
-
-impl Ends {
-    /// The oldest offset that is kept, and one past the newest.
-    pub(super) fn of(&self, partition: &Partition) -> KafkaResult<(i64, i64)> {
-        let ends = self.first.get(partition).zip(self.end.get(partition));
-        ends.map(|(first, end)| (*first, *end)).ok_or(KafkaError::OffsetFetch(Code::UnknownPartition))
-    }
-}
 
 /// Where one partition is to be read from.
 pub(super) struct Placed {
@@ -62,6 +51,11 @@ impl Placed {
             Beginning::Fresh => fresh,
         };
         Self { partition, beginning, place: Place { next, log: seen.log }, beyond: beyond.to_owned() }
+    }
+
+    /// The partition, and where it is read on.
+    pub(super) fn at(&self) -> (&Partition, i64) {
+        (&self.partition, self.place.next)
     }
 
     /// Whether what is known of the partition holds no more.
@@ -129,55 +123,103 @@ pub(super) fn patiently<T>(ask: impl Fn() -> KafkaResult<T>) -> Option<T> {
 }
 
 /// As librdkafka takes it.
-pub(super) fn list<'a>(placed: impl Iterator<Item = &'a Placed>) -> KafkaResult<TopicPartitionList> {
+pub(super) fn list<'a>(places: impl Iterator<Item = (&'a Partition, i64)>) -> KafkaResult<TopicPartitionList> {
     let mut list = TopicPartitionList::new();
-    for Placed { partition, place, .. } in placed {
-        list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(place.next))?;
+    for (partition, next) in places {
+        list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(next))?;
     }
     Ok(list)
 }
 
-/// Where each of the listed partitions is to be read from. `was_read`: whether this process has read of a topic before.
-/// The ids of the topics must be known, if they ever are.
+/// What Kafka says about partitions that were asked about.
+pub(super) struct Answer {
+    pub(super) placed: Vec<Placed>,
+    pub(super) unplaced: Vec<Unplaced>,
+}
+
+/// Where each of the listed partitions is to be read from. `others_were_read`: whether others of a partition's topic were read
+/// before, where this process knows. The ids of the topics must be known, if they ever are. An error means that it is not
+/// known how far the group has committed, of any.
 pub(super) fn placed(
     kafka: &BaseConsumer<Callbacks>,
     list: &TopicPartitionList,
+    leaders: &Leaders,
     start: Start,
-    was_read: impl Fn(&str) -> bool,
-) -> KafkaResult<Vec<Placed>> {
-    let ends = ends(kafka, list)?;
-    let fresh = if let Start::At(time) = start { offsets(kafka, list, time.as_millisecond())? } else { Offsets::new() };
-    let mut all = Vec::with_capacity(list.count());
+    others_were_read: impl Fn(&Partition) -> Option<bool>,
+) -> KafkaResult<Answer> {
+    let mut answer = Answer { placed: Vec::new(), unplaced: Vec::new() };
+    let mut ready = Vec::new();
+    let mut asked = TopicPartitionList::new();
     for element in kafka.committed_offsets(list.clone(), LIMIT)?.elements() {
-        element.error()?;
         let partition = Partition { topic: element.topic().into(), number: element.partition() };
-        let (first, end) = ends.of(&partition)?;
+        if let Err(error) = element.error() {
+            answer.unplaced.push(Unplaced { partition, why: code(&error), others_were_read: None });
+            continue;
+        }
         let (beyond, log) = LogId::unsign(element.metadata());
         let before = if let Offset::Offset(next) = element.offset() { Some(Place { next, log }) } else { None };
-        let topic = &*partition.topic;
-        let others_were_read =
-            before.is_none() && start != Start::Earliest && (was_read(topic) || is_read(kafka, topic)?);
-        let seen = Seen { before, log: kafka.context().ids.of(topic), first, end, others_were_read };
-        let fresh = match start {
-            Start::Earliest => first,
-            Start::Latest => end,
-            // Without a record so late it begins at the end.
-            Start::At(_) => fresh.get(&partition).copied().unwrap_or(end),
+        let others_were_read = match others_were_read(&partition) {
+            _ if before.is_some() || start == Start::Earliest => false,
+            Some(known) => known,
+            None => is_read(kafka, &partition.topic)?,
         };
-        all.push(Placed::new(partition, seen, fresh, beyond));
+        if let Some(why) = leaders.obstacle(&partition) {
+            answer.unplaced.push(Unplaced { partition, why, others_were_read: Some(others_were_read) });
+            continue;
+        }
+        asked.add_partition(&partition.topic, partition.number);
+        ready.push((partition, before, others_were_read, beyond.to_owned()));
     }
-    Ok(all)
+    let mut ends = Asker::new(kafka, start);
+    ends.ask(&asked);
+    for (partition, before, others_were_read, beyond) in ready {
+        match ends.answer(&partition) {
+            Ok((first, end, fresh)) => {
+                let seen = Seen { before, log: kafka.context().ids.of(&partition.topic), first, end, others_were_read };
+                answer.placed.push(Placed::new(partition, seen, fresh, &beyond));
+            }
+            Err(error) => {
+                let others_were_read = Some(others_were_read);
+                answer.unplaced.push(Unplaced { partition, why: code(&error), others_were_read });
+            }
+        }
+    }
+    Ok(answer)
 }
 
-/// Lets librdkafka learn the topics' ids, and how many partitions they have.
-pub(super) fn ask_for_ids<'a>(
-    kafka: &BaseConsumer<Callbacks>,
-    topics: impl Iterator<Item = &'a str>,
-) -> KafkaResult<()> {
-    for topic in topics {
-        kafka.fetch_metadata(Some(topic), LIMIT)?;
+fn code(error: &KafkaError) -> Code {
+    error.rdkafka_error_code().unwrap_or(Code::Fail)
+}
+
+/// Which partitions are led by a broker.
+pub(super) struct Leaders(HashMap<String, Result<HashSet<i32>, Code>>);
+
+impl Leaders {
+    /// Asks the cluster, and so lets librdkafka learn the topics' ids, and how many partitions they have.
+    pub(super) fn ask<'a>(kafka: &BaseConsumer<Callbacks>, topics: impl Iterator<Item = &'a str>) -> KafkaResult<Self> {
+        let mut leaders = HashMap::new();
+        for topic in topics {
+            let metadata = kafka.fetch_metadata(Some(topic), LIMIT)?;
+            for known in metadata.topics().iter().filter(|known| known.name() == topic) {
+                let led = known.partitions().iter().filter(|partition| partition.leader() >= 0);
+                let led = known
+                    .error()
+                    .map_or_else(|| Ok(led.map(MetadataPartition::id).collect()), |error| Err(error.into()));
+                leaders.insert(topic.to_owned(), led);
+            }
+        }
+        Ok(Self(leaders))
     }
-    Ok(())
+
+    /// Why it is of no use to ask about a partition.
+    fn obstacle(&self, partition: &Partition) -> Option<Code> {
+        match self.0.get(&*partition.topic) {
+            Some(Ok(led)) if led.contains(&partition.number) => None,
+            Some(Ok(_)) => Some(Code::LeaderNotAvailable),
+            Some(Err(code)) => Some(*code),
+            None => Some(Code::UnknownTopicOrPartition),
+        }
+    }
 }
 
 /// Whether the topic is not there. A cluster that does not answer has it.
@@ -196,30 +238,4 @@ fn is_read(kafka: &BaseConsumer<Callbacks>, topic: &str) -> KafkaResult<bool> {
     asked.add_partition_range(topic, 0, i32::try_from(partitions).unwrap_or(i32::MAX) - 1);
     let committed = kafka.committed_offsets(asked, LIMIT)?;
     Ok(committed.elements().iter().any(|element| matches!(element.offset(), Offset::Offset(_))))
-}
-
-/// The oldest offset and the end of each partition, by one question for each.
-pub(super) fn ends(kafka: &BaseConsumer<Callbacks>, list: &TopicPartitionList) -> KafkaResult<Ends> {
-    const OLDEST: i64 = -2;
-    const NEWEST: i64 = -1;
-    Ok(Ends { first: offsets(kafka, list, OLDEST)?, end: offsets(kafka, list, NEWEST)? })
-}
-
-/// The first offsets of that time, in milliseconds, or one of Kafka's words for an end.
-fn offsets(kafka: &BaseConsumer<Callbacks>, list: &TopicPartitionList, time: i64) -> KafkaResult<Offsets> {
-    let mut asked = TopicPartitionList::new();
-    for element in list.elements() {
-        asked.add_partition_offset(element.topic(), element.partition(), Offset::from_raw(time))?;
-    }
-    let mut offsets = Offsets::new();
-    if asked.count() == 0 {
-        return Ok(offsets);
-    }
-    for element in kafka.offsets_for_times(asked, LIMIT)?.elements() {
-        element.error()?;
-        if let Offset::Offset(offset) = element.offset() {
-            offsets.insert(Partition { topic: element.topic().into(), number: element.partition() }, offset);
-        }
-    }
-    Ok(offsets)
 }

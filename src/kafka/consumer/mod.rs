@@ -32,8 +32,10 @@ use super::{
     flow::Flow,
     notice::{self, Client, Notice, Reporter},
     source::{Mail, Mailbox, SettledReply, SourceEvent, StampAsk, Stamped, Start, StartSourceError},
+    waiting::Waiting,
 };
 use crate::{
+    clock::Clock,
     crash_point::{self, Point},
     domain::{
         commit_point::CommitPoint,
@@ -83,6 +85,9 @@ pub(super) struct Consumer {
     ear: Ear,
     /// Topics that were read.
     read: HashSet<Arc<str>>,
+    /// Assigned, and not read yet.
+    waiting: Waiting,
+    clock: Clock,
     /// Whether an assignment could not be taken up.
     failed: bool,
 }
@@ -119,6 +124,8 @@ impl Consumer {
             flow: Flow::default(),
             ear: Ear::default(),
             read: HashSet::new(),
+            waiting: Waiting::default(),
+            clock: Clock::machine(),
             failed: false,
         })
     }
@@ -158,6 +165,7 @@ impl Consumer {
             }
             self.answer_callbacks();
             self.look_again();
+            self.ask_again();
             // A turn takes as long as a poll without a record, where no broker is reached.
             let unreachable = self.reporter().is_unreachable();
             let deaf = self.ear.is_deaf(&self.config, IDLE_POLL, unreachable);
@@ -276,8 +284,13 @@ impl Consumer {
         }
         self.commits.retain(|partition, _| !partitions.contains(partition));
         crash_point::pass(Point::RevokeBeforeGivingUp);
+        self.waiting.forget(revoked);
         let given_up = match self.kafka().rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.kafka().incremental_unassign(revoked),
+            RebalanceProtocol::Cooperative => {
+                // Of those that wait librdkafka knows nothing, and it gives none up where it does not know one.
+                let taken_up = self.assigned.list_where(|partition| partitions.contains(partition));
+                self.kafka().incremental_unassign(&taken_up)
+            }
             _ => self.kafka().unassign(),
         };
         if let Err(error) = given_up {
@@ -357,6 +370,7 @@ impl Consumer {
         self.batch.clear();
         self.commits.clear();
         self.commit_in_flight = false;
+        self.waiting = Waiting::default();
         let partitions = self.assigned.clear();
         if !partitions.is_empty() {
             let (reply, _) = blocking::sync_channel(1);

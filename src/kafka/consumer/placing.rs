@@ -16,8 +16,9 @@ use crate::{
         record::{Epoch, Partition},
     },
     kafka::{
+        ends::ends,
         notice::{self, Trouble},
-        place::{self, Placed},
+        place::{self, Answer, Leaders, Placed},
         source::SourceEvent,
     },
 };
@@ -27,55 +28,119 @@ const LOG_POLLS: usize = 3;
 const LOG_POLL: Duration = Duration::from_millis(20);
 
 impl Consumer {
+    /// Takes up what Kafka says the places of; the rest waits, for one that has no place must not hold up the others.
     pub(super) fn assign(&mut self, list: &TopicPartitionList) {
         crash_point::pass(Point::AssignBefore);
-        let Some(placed) = self.place(list) else { return };
-        let accepted = place::list(placed.iter()).and_then(|list| match self.kafka().rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.kafka().incremental_assign(&list),
-            _ => self.kafka().assign(&list),
+        let asked = place::patiently(|| self.ask_for_leaders(list));
+        self.hear_ids();
+        let Some(Answer { placed, unplaced }) =
+            asked.and_then(|leaders| place::patiently(|| self.ask_for_places(list, &leaders)))
+        else {
+            return self.give_up_assigning();
+        };
+        self.waiting.put(unplaced, self.clock.boot());
+        if !self.begin(&placed) {
+            self.waiting.forget(list);
+            return;
+        }
+        self.tell_what_waits();
+        crash_point::pass(Point::AssignAfter);
+    }
+
+    /// Takes up what had no place before and has one now.
+    pub(super) fn ask_again(&mut self) {
+        let now = self.clock.boot();
+        // Asking polls, which may add a record.
+        let list = self.waiting.due(now).filter(|_| self.batch.is_empty());
+        let Some(list) = list else { return };
+        let asked = self.ask_for_leaders(&list);
+        self.hear_ids();
+        let answer = asked.and_then(|leaders| self.ask_for_places(&list, &leaders));
+        let now = self.clock.boot();
+        let Answer { placed, unplaced } = answer.unwrap_or_else(|error| {
+            tracing::debug!(error = %notice::error_words(&error), "asking again where to begin failed");
+            Answer { placed: Vec::new(), unplaced: Vec::new() }
         });
+        self.waiting.put(unplaced, now);
+        // What is about to be taken away is not taken up.
+        if !placed.is_empty() && !self.connection.callbacks().is_rebalancing() && self.begin(&placed) {
+            self.waiting.remove(placed.iter().map(|placed| &placed.partition));
+        }
+        self.tell_what_waits();
+    }
+
+    /// These are read from now on, beside those that are read already. False where librdkafka refuses that.
+    fn begin(&mut self, placed: &[Placed]) -> bool {
+        let new = placed.iter().map(Placed::at);
+        let accepted = if let RebalanceProtocol::Cooperative = self.kafka().rebalance_protocol() {
+            place::list(new).and_then(|list| self.kafka().incremental_assign(&list))
+        } else {
+            let known = self.assigned.places().map(|(partition, place)| (partition, place.next));
+            place::list(known.chain(new)).and_then(|list| self.kafka().assign(&list))
+        };
         if let Err(error) = accepted {
             let words = notice::error_words(&error);
             self.reporter().trouble(Trouble::Other(format!(
                 "an assignment of partitions failed: {words}; the group rebalances again"
             )));
-            return;
+            return false;
         }
         self.epoch = Epoch(self.epoch.0 + 1);
-        let partitions: Vec<_> = self.take_up(&placed);
+        let partitions: Vec<_> = self.take_up(placed);
         self.flow.begin(self.connection.kafka(), &self.assigned, &partitions);
         if !partitions.is_empty() {
             self.reporter().working();
         }
         let (mut committed, mut begun) = (Vec::new(), Vec::new());
-        for placed in &placed {
+        for placed in placed {
             match placed.point(self.epoch) {
                 Ok(point) => committed.push(point),
                 Err(point) => begun.push(point),
             }
         }
-        self.tell(SourceEvent::Assigned { partitions, committed, begun, epoch: self.epoch });
-        self.tell_removed(&placed);
-        crash_point::pass(Point::AssignAfter);
+        // An assignment of which all wait is none yet: it says nothing of the input's condition.
+        if !partitions.is_empty() || self.waiting.is_empty() {
+            self.tell(SourceEvent::Assigned { partitions, committed, begun, epoch: self.epoch });
+        }
+        self.tell_removed(placed);
+        true
     }
 
-    /// Asks where partitions begin, and how far they are settled. Without an answer nothing is read: what was settled would
-    /// be done again.
-    fn place(&mut self, list: &TopicPartitionList) -> Option<Vec<Placed>> {
+    fn ask_for_leaders(&self, list: &TopicPartitionList) -> KafkaResult<Leaders> {
         let topics: HashSet<String> = list.elements().iter().map(|element| element.topic().to_owned()).collect();
-        let asked = place::patiently(|| place::ask_for_ids(self.kafka(), topics.iter().map(String::as_str)));
+        Leaders::ask(self.kafka(), topics.iter().map(String::as_str))
+    }
+
+    /// Lets librdkafka say what it has learned of the topics' ids.
+    fn hear_ids(&mut self) {
         for _ in 0..LOG_POLLS {
             self.poll_once(LOG_POLL);
         }
-        let was_read = |topic: &str| self.read.contains(topic);
-        let placed = asked.and_then(|()| place::patiently(|| place::placed(self.kafka(), list, self.start, was_read)));
-        if placed.is_none() {
-            self.reporter().trouble(Trouble::Other(
-                "kafka does not say how far the group has committed; the consumer joins again until it does".to_owned(),
-            ));
-            self.failed = true;
+    }
+
+    /// Asks where partitions begin, and how far they are settled.
+    fn ask_for_places(&self, list: &TopicPartitionList, leaders: &Leaders) -> KafkaResult<Answer> {
+        place::placed(self.kafka(), list, leaders, self.start, |partition| {
+            let at_assignment = self.waiting.others_were_read(partition);
+            at_assignment.or_else(|| self.read.contains(&partition.topic).then_some(true))
+        })
+    }
+
+    /// Without an answer nothing is read: what was settled would be done again.
+    fn give_up_assigning(&mut self) {
+        self.reporter().trouble(Trouble::Other(
+            "kafka does not say how far the group has committed; the consumer joins again until it does".to_owned(),
+        ));
+        self.failed = true;
+    }
+
+    fn tell_what_waits(&mut self) {
+        let Some(words) = self.waiting.news() else { return };
+        if self.assigned.is_empty() {
+            self.reporter().trouble(Trouble::Other(words));
+        } else {
+            tracing::warn!("{words}");
         }
-        placed
     }
 
     /// These are read from their places on, under the present epoch.
@@ -116,7 +181,7 @@ impl Consumer {
 
     fn relocate(&mut self, list: &TopicPartitionList) -> KafkaResult<()> {
         let partitions = self.assigned.partitions(list);
-        let ends = place::ends(self.kafka(), list)?;
+        let ends = ends(self.kafka(), list)?;
         let mut placed = Vec::with_capacity(partitions.len());
         for (partition, before) in self.assigned.places() {
             let others_were_read = true;
@@ -150,9 +215,9 @@ impl Consumer {
         if let RebalanceProtocol::Cooperative = self.kafka().rebalance_protocol() {
             self.kafka().incremental_unassign(list)?;
             let of_list = placed.iter().filter(|placed| partitions.contains(&placed.partition));
-            self.kafka().incremental_assign(&place::list(of_list)?)
+            self.kafka().incremental_assign(&place::list(of_list.map(Placed::at))?)
         } else {
-            self.kafka().assign(&place::list(placed.iter())?)
+            self.kafka().assign(&place::list(placed.iter().map(Placed::at))?)
         }
     }
 

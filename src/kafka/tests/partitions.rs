@@ -3,9 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rstest::rstest;
 use tokio::time::timeout;
 
-use super::{Broker, SourceEvent};
+use super::{Broker, Reader, SourceEvent, Start, trouble, working};
 use crate::domain::{
     commit_point::CommitPoint,
     record::{Epoch, Record},
@@ -107,7 +108,6 @@ async fn a_partition_that_was_given_up_in_a_pause_is_read_when_it_comes_back() {
 
 #[tokio::test]
 async fn a_partition_that_is_held_stays_held_where_all_are_assigned_anew() {
-    const EAGER: (&str, &str) = ("partition.assignment.strategy", "range");
     let broker = Broker::with_topic(2);
     broker.sink().write_all(20_000).await;
     let mut first = broker.source_with(&[EAGER]);
@@ -145,4 +145,117 @@ async fn a_partition_that_is_held_stays_held_where_the_place_of_another_is_gone(
     reader.handle.hold([].into());
     while reader.records(1).await[0].receipt.partition != held {}
     reader.stop().await;
+}
+
+const EAGER: (&str, &str) = ("partition.assignment.strategy", "range");
+
+/// The offsets that are read of each partition, until there are as many as these.
+async fn read_of_each(reader: &mut Reader, count: usize) -> [usize; 2] {
+    let mut of_each = [0, 0];
+    for record in reader.records(count).await {
+        of_each[usize::from(record.receipt.partition.number == 1)] += 1;
+    }
+    of_each
+}
+
+#[rstest]
+#[case::cooperative(&[])]
+#[case::eager(&[EAGER])]
+#[tokio::test]
+async fn a_partition_without_a_leader_is_waited_for_and_the_others_are_read(#[case] properties: &[(&str, &str)]) {
+    const COUNT: usize = 4_000;
+    let broker = Broker::with_topic(2);
+    broker.sink().write_all(COUNT).await;
+    broker.0.partition_leader("alerts", 1, None).unwrap();
+    let mut reader = broker.source_with(properties);
+    let (partitions, epoch) = reader.assigned().await;
+    assert_eq!(partitions.iter().map(|partition| partition.number).collect::<Vec<_>>(), [0]);
+    let before = reader.quiet_for(Duration::from_secs(3)).await;
+    assert!(!before.is_empty() && before.iter().all(|record| record.receipt.partition.number == 0));
+    broker.0.partition_leader("alerts", 1, Some(1)).unwrap();
+    let (partitions, later) = reader.assigned().await;
+    assert_eq!(partitions.iter().map(|partition| partition.number).collect::<Vec<_>>(), [1]);
+    assert!(later > epoch);
+    let after = read_of_each(&mut reader, COUNT - before.len()).await;
+    assert_eq!(after, [0, COUNT - before.len()], "the other goes on where it was");
+    reader.stop().await;
+}
+
+#[tokio::test]
+async fn where_all_partitions_wait_it_is_told_until_they_are_read() {
+    let broker = Broker::with_topic(2);
+    broker.sink().write_all(10).await;
+    for number in [0, 1] {
+        broker.0.partition_leader("alerts", number, None).unwrap();
+    }
+    let mut reader = broker.source();
+    let told = trouble(&mut reader.notices).await;
+    assert!(told.words().contains("alerts/0, alerts/1 (no broker leads it"), "{told:?}");
+    for number in [0, 1] {
+        broker.0.partition_leader("alerts", number, Some(1)).unwrap();
+    }
+    working(&mut reader.notices).await;
+    reader.records(10).await;
+    reader.stop().await;
+}
+
+/// Others of its topic are read and committed meanwhile, and that must not make it one that was added.
+#[tokio::test]
+async fn a_partition_that_waited_begins_where_the_user_says() {
+    let broker = Broker::with_topic(2);
+    broker.sink().write_all(4_000).await;
+    broker.0.partition_leader("alerts", 1, None).unwrap();
+    let mut reader = broker.source_from(Start::Latest);
+    let mut begun = Vec::new();
+    while begun.len() < 2 {
+        if let SourceEvent::Assigned { begun: points, .. } = reader.event().await {
+            reader.handle.commit(points.clone());
+            begun.extend(points);
+            broker.0.partition_leader("alerts", 1, Some(1)).unwrap();
+        }
+    }
+    assert!(begun[1].partition.number == 1 && begun[1].next > 0, "{begun:?}");
+    reader.stop().await;
+}
+
+#[rstest]
+#[case::cooperative(&[])]
+#[case::eager(&[EAGER])]
+#[tokio::test]
+async fn a_partition_that_waits_moves_to_another_member(#[case] properties: &[(&str, &str)]) {
+    let broker = Broker::with_topic(2);
+    broker.sink().write_all(4_000).await;
+    broker.0.partition_leader("alerts", 1, None).unwrap();
+    let mut first = broker.source_with(properties);
+    assert_eq!(first.assigned().await.0.len(), 1);
+    let mut second = broker.source_with(properties);
+    // Whichever moves, both go on, and each has one.
+    let settle = async |reader: &mut Reader| match reader.event().await {
+        SourceEvent::Revoked { partitions, settled, .. } => {
+            settled.settle(Vec::new());
+            Some(partitions)
+        }
+        _ => None,
+    };
+    while settle(&mut first).await.is_none() {}
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    broker.0.partition_leader("alerts", 1, Some(1)).unwrap();
+    let of = async |reader: &mut Reader| {
+        let mut numbers: BTreeSet<i32> = BTreeSet::new();
+        while let Ok(Some(event)) = timeout(Duration::from_secs(5), reader.events.recv()).await {
+            match event {
+                SourceEvent::Records(records) => {
+                    numbers.extend(records.iter().map(|record| record.receipt.partition.number));
+                }
+                SourceEvent::Revoked { settled, .. } => settled.settle(Vec::new()),
+                _ => {}
+            }
+        }
+        numbers
+    };
+    let (of_first, of_second) = tokio::join!(of(&mut first), of(&mut second));
+    assert!(of_second.contains(&1) || of_first.contains(&1), "{of_first:?} {of_second:?}");
+    assert!(of_second.len() == 1, "{of_second:?}");
+    second.stop().await;
+    first.stop().await;
 }

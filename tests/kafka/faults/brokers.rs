@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use rstest::rstest;
 
 use super::{BOTH, alerts, assert_delivered, assert_goes_on, config, ids, service, wait_for_some};
-use crate::harness::{Broker, Daemon, Node, Topics};
+use crate::harness::{Broker, Daemon, LONG, Node, Topics};
 
 /// Two brokers that both have the input, the output and the dead letters, with such settings; the second leads.
 fn two_brokers(kafka: &Broker, settings: &[(&str, &str)]) -> (Topics, Node) {
@@ -36,6 +36,37 @@ fn a_leader_that_is_killed_costs_nothing(#[case] delivery: &str) {
     second.stop();
     topics.wait_until_led_by(1);
     topics.seed_in(0, &more);
+    assert_goes_on(daemon, &topics, &all, delivery);
+}
+
+/// Three partitions are on a broker that is away when the daemon begins, and a fourth is not.
+#[rstest]
+#[case::at_least_once(BOTH[0])]
+#[case::exactly_once(BOTH[1])]
+fn input_partitions_without_a_leader_are_waited_for_while_the_others_are_read(#[case] delivery: &str) {
+    let Some(kafka) = Broker::own() else { return };
+    let service = service();
+    let topics = Topics::create(&kafka.bootstrap, "leaderless");
+    assert_eq!(topics.uncommitted(), 0);
+    topics.begin_transactions();
+    let mut second = Node::second(&kafka);
+    topics.delete(&topics.input);
+    topics.make_on(&[2], &topics.input, &[]);
+    let (away, there) = (alerts(1, 50), alerts(2, 50));
+    let all = [ids(&away), ids(&there)].concat();
+    topics.seed(away);
+    second.stop();
+    topics.wait_until_is_led_by(&topics.input, -1);
+    topics.grow(&topics.input, 4);
+    topics.seed_in(3, &there);
+    let mut daemon = Daemon::start(&config(&topics, &service, delivery));
+    let told = daemon.wait_for_log("no broker leads it", LONG);
+    assert!(told.contains(&format!("{0}/0, {0}/1, {0}/2 (no", topics.input)), "{told}");
+    assert_delivered(&mut daemon, &topics, &ids(&there), delivery);
+    thread::sleep(Duration::from_secs(10));
+    assert_eq!(daemon.log().matches("no broker leads it").count(), 1);
+    assert!(!daemon.log().contains("partitions to be given up"));
+    second.start();
     assert_goes_on(daemon, &topics, &all, delivery);
 }
 

@@ -121,15 +121,16 @@ impl Topics {
 
     /// Waits until this broker leads all partitions of all topics.
     pub fn wait_until_led_by(&self, broker: i32) {
-        super::eventually(&format!("broker {broker} leads"), ANSWER, || {
-            let consumer = self.consumer();
-            self.all()
-                .iter()
-                .all(|name| {
-                    let metadata = consumer.fetch_metadata(Some(name), ANSWER).unwrap();
-                    metadata.topics()[0].partitions().iter().all(|partition| partition.leader() == broker)
-                })
-                .then_some(())
+        for name in self.all() {
+            self.wait_until_is_led_by(name, broker);
+        }
+    }
+
+    /// The same of one topic; -1: until no broker does.
+    pub fn wait_until_is_led_by(&self, name: &str, broker: i32) {
+        super::eventually(&format!("broker {broker} leads {name}"), ANSWER, || {
+            let metadata = self.consumer().fetch_metadata(Some(name), ANSWER).unwrap();
+            metadata.topics()[0].partitions().iter().all(|partition| partition.leader() == broker).then_some(())
         });
     }
 
