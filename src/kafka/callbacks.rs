@@ -98,7 +98,7 @@ impl Drop for Connection {
 }
 
 /// Commits and waits for the answer, as long as librdkafka gives the coordinator.
-pub(super) fn commit(kafka: &BaseConsumer<Callbacks>, list: TopicPartitionList) -> Result<TopicPartitionList, String> {
+pub(super) fn commit(kafka: &BaseConsumer<Callbacks>, list: TopicPartitionList) -> CommitAnswer {
     crash_point::pass(Point::CommitBefore);
     let committed = kafka.commit(&list, CommitMode::Sync);
     crash_point::pass(Point::CommitAnswered);
@@ -112,8 +112,11 @@ pub(super) fn commit(kafka: &BaseConsumer<Callbacks>, list: TopicPartitionList) 
 #[derive(Default)]
 pub(super) struct Inbox {
     pub(super) rebalances: Vec<Rebalanced>,
-    pub(super) commits: Vec<Result<TopicPartitionList, String>>,
+    pub(super) commits: Vec<CommitAnswer>,
 }
+
+/// What was committed, or why nothing was.
+pub(super) type CommitAnswer = Result<TopicPartitionList, String>;
 
 pub(super) enum Rebalanced {
     Assign(TopicPartitionList),
@@ -136,6 +139,11 @@ pub(super) struct Callbacks {
 impl Callbacks {
     pub(super) fn take_inbox(&self) -> Inbox {
         mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The answers to commits alone.
+    pub(super) fn take_commits(&self) -> Vec<CommitAnswer> {
+        mem::take(&mut self.inbox.lock().unwrap_or_else(PoisonError::into_inner).commits)
     }
 
     /// Whether a rebalance waits to be answered.

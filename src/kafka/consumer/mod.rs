@@ -4,6 +4,8 @@
 //! its own; librdkafka's callbacks only leave word in an [`Inbox`] that is read between polls.
 
 mod placing;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,7 +27,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{
     assigned::Assigned,
-    callbacks::{self, Callbacks, Connection, Inbox, Rebalanced},
+    callbacks::{self, Callbacks, CommitAnswer, Connection, Inbox, Rebalanced},
     client::KafkaConfig,
     discard::discard,
     ear::Ear,
@@ -248,7 +250,17 @@ impl Consumer {
 
     fn answer_callbacks(&mut self) {
         let Inbox { rebalances, commits } = self.connection.callbacks().take_inbox();
-        for committed in commits {
+        self.hear_commits(commits);
+        for rebalance in rebalances {
+            match rebalance {
+                Rebalanced::Assign(list) => self.assign(&list),
+                Rebalanced::Revoke(list) => self.revoke(&list),
+            }
+        }
+    }
+
+    fn hear_commits(&mut self, answers: Vec<CommitAnswer>) {
+        for committed in answers {
             self.commit_in_flight = false;
             if committed.is_ok() {
                 // It takes all the rights that reading takes, and where nothing more comes nothing else says that they are back.
@@ -256,12 +268,6 @@ impl Consumer {
             }
             let result = committed.map(|list| self.assigned.points(&list));
             self.tell(SourceEvent::Committed { result });
-        }
-        for rebalance in rebalances {
-            match rebalance {
-                Rebalanced::Assign(list) => self.assign(&list),
-                Rebalanced::Revoke(list) => self.revoke(&list),
-            }
         }
     }
 
@@ -276,7 +282,8 @@ impl Consumer {
         let within = limit.saturating_sub(ANSWER_SLACK).max(limit / 2);
         self.tell(SourceEvent::Revoked { partitions: partitions.clone(), lost, within, settled: SettledReply(reply) });
         if !lost {
-            let settled = self.settled(&settled, limit);
+            let (settled, left) = self.settled(&settled, limit);
+            self.see_commit_answered(left);
             let mut commits = self.mailbox.take().commits;
             self.commits.extend(commits.drain());
             self.commits.extend(settled.into_iter().map(|point| (point.partition.clone(), point)));
@@ -300,18 +307,34 @@ impl Consumer {
         crash_point::pass(Point::RevokeGivenUp);
     }
 
-    /// Waits for the dispatcher's answer; and vouches meanwhile for what it still commits in a transaction.
-    fn settled(&self, reply: &blocking::Receiver<Vec<CommitPoint>>, limit: Duration) -> Vec<CommitPoint> {
+    /// Waits for the dispatcher's answer; and vouches meanwhile for what it still commits in a transaction. Returns also what
+    /// is left of the time.
+    fn settled(&self, reply: &blocking::Receiver<Vec<CommitPoint>>, limit: Duration) -> (Vec<CommitPoint>, Duration) {
         let mut left = limit;
         while !left.is_zero() {
             match reply.recv_timeout(ANSWER_STEP) {
                 Err(RecvTimeoutError::Timeout) => self.stamp(self.mailbox.take_stamps()),
-                answer => return answer.unwrap_or_default(),
+                answer => return (answer.unwrap_or_default(), left),
             }
             left = left.saturating_sub(ANSWER_STEP);
             crash_point::pass(Point::RevokeWaiting);
         }
-        Vec::new()
+        (Vec::new(), left)
+    }
+
+    /// Waits for the answer to the commit under way, at most so long: the committing thread may not even have sent it, and sent
+    /// after the last commit it would put older offsets in the place of newer ones.
+    fn see_commit_answered(&mut self, limit: Duration) {
+        let mut left = limit;
+        loop {
+            let answers = self.connection.callbacks().take_commits();
+            self.hear_commits(answers);
+            if !self.commit_in_flight || left.is_zero() {
+                return;
+            }
+            thread::sleep(ANSWER_STEP);
+            left = left.saturating_sub(ANSWER_STEP);
+        }
     }
 
     /// Says of points whether they are all of the current assignment. No rebalance is answered between this and the look
