@@ -1,7 +1,7 @@
 //! Where partitions are read from: what the brokers say of them, and what follows from it.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     thread,
     time::Duration,
 };
@@ -108,6 +108,36 @@ impl Placed {
             Beginning::GoesOn(_) | Beginning::Fresh => {}
         }
     }
+}
+
+/// What an operator must know where a group has committed nothing of partitions, in one text for each topic: nothing, or what
+/// it had committed is gone.
+pub(super) fn fresh_words(placed: &[Placed], group: &str, start: Start) -> Vec<String> {
+    let mut topics: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for Placed { partition, .. } in placed.iter().filter(|placed| placed.beginning == Beginning::Fresh) {
+        topics.entry(&partition.topic).or_default().push(partition.to_string());
+    }
+    let (place, input_start, cost) = match start {
+        Start::Earliest => {
+            ("their oldest records", "earliest".to_owned(), "what it had published of what is kept is published again")
+        }
+        Start::Latest => ("their ends", "latest".to_owned(), "what it had not read yet is skipped"),
+        Start::At(time) => (
+            "the first records of that time or a later one",
+            time.to_string(),
+            "what it had not read yet of before that time is skipped, and what it had published of after it is published \
+             again",
+        ),
+    };
+    let words = |partitions: Vec<String>| {
+        format!(
+            "the group {group} has committed nothing of {}: reading begins at {place}, as input.start = {input_start} says; \
+             if this group has worked before, its offsets were removed in kafka (they expired, see \
+             offsets.retention.minutes of the brokers, or somebody deleted them), and {cost}",
+            partitions.join(", ")
+        )
+    };
+    topics.into_values().map(words).collect()
 }
 
 /// Tries as often as it may help.
@@ -238,4 +268,42 @@ fn is_read(kafka: &BaseConsumer<Callbacks>, topic: &str) -> KafkaResult<bool> {
     asked.add_partition_range(topic, 0, i32::try_from(partitions).unwrap_or(i32::MAX) - 1);
     let committed = kafka.committed_offsets(asked, LIMIT)?;
     Ok(committed.elements().iter().any(|element| matches!(element.offset(), Offset::Offset(_))))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn placed(topic: &str, number: i32, before: Option<i64>) -> Placed {
+        let before = before.map(|next| Place { next, log: None });
+        let seen = Seen { before, log: None, first: 0, end: 9, others_were_read: false };
+        Placed::new(Partition { topic: topic.into(), number }, seen, 0, "")
+    }
+
+    #[rstest]
+    #[case::earliest(Start::Earliest, "their oldest records, as input.start = earliest says", "is published again")]
+    #[case::latest(Start::Latest, "their ends, as input.start = latest says", "what it had not read yet is skipped")]
+    #[case::a_time(
+        Start::At("2026-11-01T00:00:00Z".parse().unwrap()),
+        "the first records of that time or a later one, as input.start = 2026-11-01T00:00:00Z says",
+        "what it had not read yet of before that time is skipped, and what it had published of after it is published again"
+    )]
+    fn where_the_group_has_committed_nothing_it_is_told_once_for_each_topic(
+        #[case] start: Start,
+        #[case] place: &str,
+        #[case] cost: &str,
+    ) {
+        let all = [placed("a", 0, None), placed("b", 3, None), placed("a", 1, Some(4)), placed("a", 2, None)];
+        let words = fresh_words(&all, "alert-ips", start);
+        assert_eq!(words.len(), 2);
+        assert!(words[0].starts_with("the group alert-ips has committed nothing of a/0, a/2: reading begins at "));
+        assert!(words[1].contains("nothing of b/3: "), "{words:?}");
+        for words in words {
+            assert!(words.contains(place) && words.ends_with(cost), "{words}");
+            assert!(words.contains("if this group has worked before, its offsets were removed in kafka"), "{words}");
+        }
+        assert!(fresh_words(&all[2..3], "alert-ips", start).is_empty(), "it goes on");
+    }
 }

@@ -103,6 +103,9 @@ impl Consumer {
             self.tell(SourceEvent::Assigned { partitions, committed, begun, epoch: self.epoch });
         }
         self.tell_removed(placed);
+        for words in place::fresh_words(placed, &self.config.group_id, self.start) {
+            tracing::info!("{words}");
+        }
         true
     }
 
