@@ -102,7 +102,7 @@ impl Dispatcher {
                 }
             }
             Remedy::WithoutTimestamp => writes.again_without_timestamp(id),
-            Remedy::Again => writes.again(id, now),
+            Remedy::Again | Remedy::AgainAlone => writes.again(id, now),
             Remedy::AgainAndTell => {
                 writes.again(id, now);
                 self.reporting.of(to).set(Condition::Waiting(failed.to_string()));

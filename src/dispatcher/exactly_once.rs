@@ -111,8 +111,8 @@ impl Dispatcher {
                 }
             }
             Remedy::WithoutTimestamp => write.outgoing.timestamp = None,
-            // Perhaps Kafka never takes it, and the others are not to wait for that.
-            Remedy::Again => ready.was_refused(now),
+            Remedy::Again => {}
+            Remedy::AgainAlone => ready.was_refused(now),
             Remedy::AgainAndTell => {
                 self.reporting.of(to).set(Condition::Waiting(failed.to_string()));
                 if let Delivery::ExactlyOnce(transactions) = &mut self.delivery {

@@ -22,6 +22,8 @@ pub(super) enum Remedy {
     WithoutTimestamp,
     /// It is sent again.
     Again,
+    /// The same, and nothing else waits for that: perhaps Kafka never takes it.
+    AgainAlone,
     /// It is sent again, and until its topic takes it the operator is told why it does not.
     AgainAndTell,
 }
@@ -34,6 +36,7 @@ impl Remedy {
             }
             WriteFailed::BadTimestamp => Self::WithoutTimestamp,
             WriteFailed::Retriable(_) => Self::Again,
+            WriteFailed::Refused(_) => Self::AgainAlone,
             WriteFailed::TooLarge { .. } | WriteFailed::Denied(_) | WriteFailed::TopicMissing(_) => Self::AgainAndTell,
         }
     }

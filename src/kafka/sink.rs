@@ -56,6 +56,9 @@ pub enum WriteFailed {
     Denied(String),
     #[error("{0}")]
     TopicMissing(String),
+    /// The topic does not take this very record, as it is set now.
+    #[error("{0}")]
+    Refused(String),
     /// To be sent again; it may be in Kafka already.
     #[error("{0}")]
     Retriable(String),
@@ -296,6 +299,10 @@ impl Callbacks {
         match trouble {
             Trouble::Denied(words) => WriteFailed::Denied(words),
             Trouble::TopicMissing(words) => WriteFailed::TopicMissing(words),
+            // Kafka says which of a batch it is; the others fail with another code (KIP-467).
+            Trouble::Other(words) if matches!(code, Code::InvalidRecord | Code::PolicyViolation) => {
+                WriteFailed::Refused(words)
+            }
             Trouble::Unreachable(words) | Trouble::Fatal(words) | Trouble::Other(words) => {
                 WriteFailed::Retriable(words)
             }
