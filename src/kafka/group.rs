@@ -100,7 +100,7 @@ fn patiently<T>(ask: impl Fn() -> Result<T, KafkaError>) -> Result<T, KafkaError
 }
 
 fn trouble(config: &KafkaConfig, error: &KafkaError) -> ClusterError {
-    let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+    let code = notice::code(error);
     let about = format!("{}: {}", config.group_id, notice::error_words(error));
     ClusterError::Trouble(notice::explain(Client::Admin, code, &config.bootstrap_servers, &about))
 }

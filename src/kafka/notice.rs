@@ -129,7 +129,7 @@ impl Reporter {
 
     /// One of librdkafka's global errors.
     pub(super) fn error(&self, error: &KafkaError, reason: &str) {
-        let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+        let code = code(error);
         let reason = clean(reason);
         match code {
             // One connection of possibly many; librdkafka says so when it was the last.
@@ -302,6 +302,11 @@ pub(super) fn code_words(code: Code) -> String {
         Some((_, words)) => words.trim_end_matches(')').to_owned(),
         None => text,
     }
+}
+
+/// An error's code; `Fail` where it has none.
+pub(super) fn code(error: &KafkaError) -> Code {
+    error.rdkafka_error_code().unwrap_or(Code::Fail)
 }
 
 /// An error's sentence for a person.

@@ -9,7 +9,7 @@ use std::{
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
-    error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code},
+    error::{KafkaResult, RDKafkaErrorCode as Code},
     metadata::MetadataPartition,
     types::RDKafkaRespErr,
 };
@@ -183,7 +183,7 @@ pub(super) fn placed(
     for element in kafka.committed_offsets(list.clone(), LIMIT)?.elements() {
         let partition = Partition { topic: element.topic().into(), number: element.partition() };
         if let Err(error) = element.error() {
-            answer.unplaced.push(Unplaced { partition, why: code(&error), others_were_read: None });
+            answer.unplaced.push(Unplaced { partition, why: notice::code(&error), others_were_read: None });
             continue;
         }
         let (beyond, log) = LogId::unsign(element.metadata());
@@ -210,15 +210,11 @@ pub(super) fn placed(
             }
             Err(error) => {
                 let others_were_read = Some(others_were_read);
-                answer.unplaced.push(Unplaced { partition, why: code(&error), others_were_read });
+                answer.unplaced.push(Unplaced { partition, why: notice::code(&error), others_were_read });
             }
         }
     }
     Ok(answer)
-}
-
-fn code(error: &KafkaError) -> Code {
-    error.rdkafka_error_code().unwrap_or(Code::Fail)
 }
 
 /// Which partitions are led by a broker.

@@ -241,7 +241,7 @@ impl ProducerContext for Callbacks {
                 Ok(())
             }
             Err((error, message)) => {
-                let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+                let code = notice::code(error);
                 Err(self.failure(code, message.topic(), held(message.key()) + held(message.payload())))
             }
         };
@@ -268,7 +268,7 @@ impl Callbacks {
     pub(super) fn refused(&self, error: &KafkaError, fatal: Option<String>, outgoing: &Outgoing) -> Refusal {
         let topic = self.topics.of(outgoing.to);
         let bytes = held(outgoing.key.as_deref()) + held(outgoing.payload.as_deref());
-        let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+        let code = notice::code(error);
         if code == Code::QueueFull {
             return Refusal::QueueFull;
         }

@@ -351,7 +351,7 @@ impl Probe {
                     return Ok((state, brokers));
                 }
                 Err(error) => {
-                    let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+                    let code = notice::code(&error);
                     if !matches!(code, Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown) {
                         last =
                             notice::explain(Client::Admin, code, &config.bootstrap_servers, &notice::code_words(code));

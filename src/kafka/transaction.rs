@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{
     client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED, RESENT_AFTER},
-    notice::{self, Notice},
+    notice::{self, Notice, code},
     sink::{Ack, Callbacks, Refusal, SinkTopics, WriteFailed, WriteId, native},
     source::{Stamped, Stamper},
     transactor::Batch,
@@ -236,10 +236,6 @@ fn before_the_end(error: &KafkaError) -> Broken {
 
 fn fatal(kafka: &BaseProducer<Callbacks>) -> Option<(Code, String)> {
     kafka.client().fatal_error().map(|(code, reason)| (code, notice::clean(&reason)))
-}
-
-pub(super) fn code(error: &KafkaError) -> Code {
-    error.rdkafka_error_code().unwrap_or(Code::Fail)
 }
 
 pub(super) fn words(error: &KafkaError) -> String {

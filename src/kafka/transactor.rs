@@ -31,10 +31,10 @@ use super::{
     client::{InvalidKafkaConfig, KafkaConfig},
     discard::discard,
     group,
-    notice::{self, Client, Notice, Reporter, Trouble},
+    notice::{self, Client, Notice, Reporter, Trouble, code},
     sink::{SinkTopics, WriteFailed},
     source::Stamper,
-    transaction::{Broken, Connected, Limit, STEP, code, is_retriable, words},
+    transaction::{Broken, Connected, Limit, STEP, is_retriable, words},
 };
 use crate::{
     clock::Clock,

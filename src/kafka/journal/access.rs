@@ -81,7 +81,7 @@ fn append(config: &KafkaConfig, place: &LogPlace, partition: i32, nothing: &[u8]
     let sent = producer.send(record).map_err(|(error, _)| error);
     // Longer than the write itself may take, so that its answer comes first.
     let answer = sent.and_then(|()| producer.flush(2 * LIMIT)).and_then(|()| producer.context().taken());
-    match answer.map_err(|error| error.rdkafka_error_code().unwrap_or(Code::Fail)) {
+    match answer.map_err(|error| notice::code(&error)) {
         Ok(()) | Err(Code::InvalidRequiredAcks) => Ok(()),
         Err(code) => Err(NoAccess::Append(words(config, place, partition, code))),
     }

@@ -230,7 +230,7 @@ impl Link {
     }
 
     fn answer<T>(&mut self, answer: KafkaResult<T>) -> Result<T, Unanswered> {
-        answer.map_err(|error| self.unanswered(error.rdkafka_error_code().unwrap_or(Code::Fail)))
+        answer.map_err(|error| self.unanswered(notice::code(&error)))
     }
 
     /// Why there was no answer: librdkafka says that only beside the question, if the broker itself did not.

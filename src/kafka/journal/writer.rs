@@ -127,7 +127,7 @@ impl Writer {
                 Ok(id)
             }
             Err((error, _)) => {
-                let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+                let code = notice::code(&error);
                 let failed = producer.context().failed(code, payload.len());
                 // It never left this process.
                 Err(AppendFailed { may_appear: false, ..failed })
@@ -219,7 +219,7 @@ impl ProducerContext for Callbacks {
                 Ok(message.offset())
             }
             Err((error, message)) => {
-                let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+                let code = notice::code(error);
                 self.timed_out.fetch_or(code == Code::MessageTimedOut, Ordering::Relaxed);
                 Err(self.failed(code, message.payload_len()))
             }
