@@ -79,7 +79,7 @@ const OWNED: [(&str, &str); 23] = [
     ("delivery.timeout.ms", OUTCOME),
     ("transactional.id", "the daemon forms it from instance.name where it uses transactions"),
     ("isolation.level", "the daemon reads committed records only"),
-    ("enable.partition.eof", "the daemon does not use it"),
+    ("enable.partition.eof", "the daemon sets it for itself"),
     ("statistics.interval.ms", "the daemon sets it for its metrics"),
     ("client.id", "use instance.name"),
     ("group.instance.id", "use instance.static_member; the id is instance.name"),

@@ -50,6 +50,7 @@ impl Connection {
             closing: AtomicBool::new(false),
             ids: TopicIds::default(),
             misplaced: AtomicBool::new(false),
+            denied: AtomicBool::new(false),
             verbose: config.is_verbose(),
             topics: topics.join(", "),
             group: config.group_id.clone(),
@@ -131,6 +132,8 @@ pub(super) struct Callbacks {
     pub(super) ids: TopicIds,
     /// Whether the place to read at was gone, in some partition: it is read no further.
     misplaced: AtomicBool,
+    /// Whether reading a topic was denied.
+    denied: AtomicBool,
     verbose: bool,
     topics: String,
     group: String,
@@ -156,10 +159,18 @@ impl Callbacks {
         self.misplaced.swap(false, Ordering::Relaxed)
     }
 
+    /// Whether reading was denied since it was asked last.
+    pub(super) fn take_denied(&self) -> bool {
+        self.denied.swap(false, Ordering::Relaxed)
+    }
+
     /// librdkafka's words, and what it does not say in them: whose right is missing.
     fn about(&self, error: &KafkaError, reason: &str) -> String {
         match error.rdkafka_error_code() {
-            Some(Code::TopicAuthorizationFailed) => format!("input {}: {reason}", self.topics),
+            // Each partition's words would name its broker, and so look like news.
+            Some(Code::TopicAuthorizationFailed) => {
+                format!("input {}: {}", self.topics, notice::code_words(Code::TopicAuthorizationFailed))
+            }
             Some(Code::GroupAuthorizationFailed) => format!("group {}: {reason}", self.group),
             _ => reason.to_owned(),
         }
@@ -192,6 +203,9 @@ impl ClientContext for Callbacks {
             self.set_misplaced();
         } else {
             self.reporter.error(&error, &self.about(&error, reason));
+            if error.rdkafka_error_code() == Some(Code::TopicAuthorizationFailed) {
+                self.denied.store(true, Ordering::Relaxed);
+            }
         }
     }
 

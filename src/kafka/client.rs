@@ -40,11 +40,11 @@ const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
 const CLASSIC_GROUP_DEFAULTS: &[(&str, &str)] = &[("partition.assignment.strategy", "cooperative-sticky")];
 
 /// Commits are the dispatcher's alone; nothing uncommitted by a transaction is read; a place that is gone is an error, never
-/// a silent jump to another.
+/// a silent jump to another. An end that is told shows that reading works where nothing is to be read.
 const CONSUMER_OWNED: &[(&str, &str)] = &[
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
-    ("enable.partition.eof", "false"),
+    ("enable.partition.eof", "true"),
     ("auto.offset.reset", "error"),
     ("isolation.level", "read_committed"),
 ];

@@ -60,6 +60,15 @@ impl Flow {
         self.held = held;
     }
 
+    /// Throws away what was fetched ahead of what is not held back, and fetches it again, from the same place. Returns how
+    /// many partitions that are.
+    pub(super) fn fetch_anew(&self, kafka: &BaseConsumer<Callbacks>, assigned: &Assigned) -> usize {
+        let fetched = assigned.list_where(|partition| !self.paused && !self.held.contains(partition));
+        tell_paused(kafka, &fetched);
+        tell_resumed(kafka, &fetched);
+        fetched.count()
+    }
+
     /// Partitions that were assigned just now. librdkafka remembers of one that was given up while it was paused that it is,
     /// and fetches nothing of it when it comes back. One that is held may be among them: the dispatcher says so only where
     /// that changes for it, so what is held is remembered across assignments.

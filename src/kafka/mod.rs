@@ -8,6 +8,7 @@ mod assigned;
 mod callbacks;
 pub mod client;
 mod consumer;
+mod denial;
 mod discard;
 mod ear;
 mod ends;

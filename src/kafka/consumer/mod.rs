@@ -3,6 +3,7 @@
 //! It polls for ever, with permits or without, so that the group never thinks it dead. Everything it decides with is
 //! its own; librdkafka's callbacks only leave word in an [`Inbox`] that is read between polls.
 
+mod committing;
 mod placing;
 #[cfg(test)]
 mod tests;
@@ -21,19 +22,21 @@ use std::{
 use rdkafka::{
     Message as _, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _, RebalanceProtocol},
+    error::KafkaError,
     types::RDKafkaErrorCode,
 };
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{
     assigned::Assigned,
-    callbacks::{self, Callbacks, CommitAnswer, Connection, Inbox, Rebalanced},
+    callbacks::{Callbacks, Connection, Inbox, Rebalanced},
     client::KafkaConfig,
+    denial::Denial,
     discard::discard,
     ear::Ear,
     flow::Flow,
     notice::{self, Client, Notice, Reporter},
-    source::{Mail, Mailbox, SettledReply, SourceEvent, StampAsk, Stamped, Start, StartSourceError},
+    source::{Mail, Mailbox, SettledReply, SourceEvent, Start, StartSourceError},
     waiting::Waiting,
 };
 use crate::{
@@ -50,9 +53,6 @@ const BATCH: usize = 256;
 
 /// The longest wait inside librdkafka, and so until a command is seen.
 const IDLE_POLL: Duration = Duration::from_millis(50);
-
-/// How many idle polls, at the end, the answer to a commit under way is waited for: 5 s.
-const LAST_COMMIT_POLLS: usize = 100;
 
 /// How often it is tried again to hand a batch over to a dispatcher that has not kept up.
 const FULL_RETRY: Duration = Duration::from_millis(1);
@@ -85,6 +85,7 @@ pub(super) struct Consumer {
     commit_in_flight: bool,
     flow: Flow,
     ear: Ear,
+    denial: Denial,
     /// Topics that were read.
     read: HashSet<Arc<str>>,
     /// Assigned, and not read yet.
@@ -125,6 +126,7 @@ impl Consumer {
             commit_in_flight: false,
             flow: Flow::default(),
             ear: Ear::default(),
+            denial: Denial::default(),
             read: HashSet::new(),
             waiting: Waiting::default(),
             clock: Clock::machine(),
@@ -168,6 +170,7 @@ impl Consumer {
             self.answer_callbacks();
             self.look_again();
             self.ask_again();
+            self.try_what_was_denied();
             // A turn takes as long as a poll without a record, where no broker is reached.
             let unreachable = self.reporter().is_unreachable();
             let deaf = self.ear.is_deaf(&self.config, IDLE_POLL, unreachable);
@@ -208,9 +211,27 @@ impl Consumer {
                 }
                 true
             }
+            Some(Err(KafkaError::PartitionEOF(_))) => {
+                if self.denial.end_heard() {
+                    self.reporter().working();
+                }
+                true
+            }
             // An error was reported by the callback already, with its words.
             Some(Err(_)) => true,
             None => false,
+        }
+    }
+
+    /// Has partitions answer again that may be readable by now.
+    fn try_what_was_denied(&mut self) {
+        let now = self.clock.boot();
+        if self.connection.callbacks().take_denied() {
+            self.denial.said(now);
+        } else if !self.reporter().is_denied() {
+            self.denial.is_over();
+        } else if self.denial.is_due(now) {
+            self.denial.tried(self.flow.fetch_anew(self.connection.kafka(), &self.assigned), now);
         }
     }
 
@@ -256,18 +277,6 @@ impl Consumer {
                 Rebalanced::Assign(list) => self.assign(&list),
                 Rebalanced::Revoke(list) => self.revoke(&list),
             }
-        }
-    }
-
-    fn hear_commits(&mut self, answers: Vec<CommitAnswer>) {
-        for committed in answers {
-            self.commit_in_flight = false;
-            if committed.is_ok() {
-                // It takes all the rights that reading takes, and where nothing more comes nothing else says that they are back.
-                self.reporter().working();
-            }
-            let result = committed.map(|list| self.assigned.points(&list));
-            self.tell(SourceEvent::Committed { result });
         }
     }
 
@@ -320,72 +329,6 @@ impl Consumer {
             crash_point::pass(Point::RevokeWaiting);
         }
         (Vec::new(), left)
-    }
-
-    /// Waits for the answer to the commit under way, at most so long: the committing thread may not even have sent it, and sent
-    /// after the last commit it would put older offsets in the place of newer ones.
-    fn see_commit_answered(&mut self, limit: Duration) {
-        let mut left = limit;
-        loop {
-            let answers = self.connection.callbacks().take_commits();
-            self.hear_commits(answers);
-            if !self.commit_in_flight || left.is_zero() {
-                return;
-            }
-            thread::sleep(ANSWER_STEP);
-            left = left.saturating_sub(ANSWER_STEP);
-        }
-    }
-
-    /// Says of points whether they are all of the current assignment. No rebalance is answered between this and the look
-    /// at the group's metadata, so they are of one generation.
-    fn stamp(&self, asks: Vec<StampAsk>) {
-        for StampAsk { points, reply } in asks {
-            let many = points.len();
-            let list = self.assigned.commit_list(points);
-            let group = self.kafka().group_metadata().filter(|_| list.count() == many);
-            // Nobody may wait any more.
-            let _ = reply.try_send(group.map(|group| Stamped { list, group }));
-        }
-    }
-
-    /// Starts a commit of everything that waits for one; one at a time.
-    fn commit(&mut self) {
-        if self.commit_in_flight || self.commits.is_empty() {
-            return;
-        }
-        let commits = mem::take(&mut self.commits);
-        let list = self.assigned.commit_list(commits.into_values());
-        if list.count() == 0 {
-            return;
-        }
-        self.commit_in_flight = self.connection.commit_soon(list);
-    }
-
-    /// Commits what waits for these partitions and waits for the answer.
-    fn commit_now(&mut self, these: impl Fn(&Partition) -> bool) {
-        let commits: Vec<_> =
-            self.commits.extract_if(|partition, _| these(partition)).map(|(_, point)| point).collect();
-        let list = self.assigned.commit_list(commits);
-        if list.count() == 0 {
-            return;
-        }
-        let result = callbacks::commit(self.kafka(), list).map(|list| self.assigned.points(&list));
-        self.tell(SourceEvent::Committed { result });
-    }
-
-    /// Sees the commit under way answered and makes the last one.
-    fn commit_at_the_end(&mut self) {
-        self.batch.clear();
-        for _ in 0..LAST_COMMIT_POLLS {
-            if !self.commit_in_flight {
-                break;
-            }
-            // Records that still come are read again after the next start.
-            self.kafka().poll(IDLE_POLL);
-            self.answer_callbacks();
-        }
-        self.commit_now(|_| true);
     }
 
     /// The consumer has failed for good, and its partitions with it.

@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use super::{BOTH, alerts, assert_delivered, config, ids, service};
-use crate::harness::{Broker, Daemon, Node, Topics};
+use crate::harness::{Broker, Daemon, LONG, Node, Topics};
 
 const ALL: &str = "User:ANONYMOUS";
 
@@ -65,6 +65,13 @@ fn without_a_right_it_waits_says_which_and_goes_on_once_it_is_there(#[case] deli
         kafka.acl(&[&["--remove"], &denial[..]].concat());
         assert_delivered(&mut daemon, &topics, &all, delivery);
     }
+    daemon.wait_until_ready();
+
+    // Where nothing more comes that would show that reading works again.
+    let denial = ["--deny-principal", ALL, "--operation", "Read", "--topic", &topics.input];
+    kafka.acl(&[&["--add"], &denial[..]].concat());
+    daemon.wait_for("/readyz says 503", LONG, |daemon| daemon.page("/readyz").filter(|(status, _)| *status == 503));
+    kafka.acl(&[&["--remove"], &denial[..]].concat());
     daemon.wait_until_ready();
     daemon.finish(&topics);
     daemon.stop();
