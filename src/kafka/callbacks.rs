@@ -165,13 +165,11 @@ impl Callbacks {
     }
 
     /// librdkafka's words, and what it does not say in them: whose right is missing.
-    fn about(&self, error: &KafkaError, reason: &str) -> String {
-        match error.rdkafka_error_code() {
+    fn about(&self, code: Code, reason: &str) -> String {
+        match code {
             // Each partition's words would name its broker, and so look like news.
-            Some(Code::TopicAuthorizationFailed) => {
-                format!("input {}: {}", self.topics, notice::code_words(Code::TopicAuthorizationFailed))
-            }
-            Some(Code::GroupAuthorizationFailed) => format!("group {}: {reason}", self.group),
+            Code::TopicAuthorizationFailed => format!("input {}: {}", self.topics, notice::code_words(code)),
+            Code::GroupAuthorizationFailed => format!("group {}: {reason}", self.group),
             _ => reason.to_owned(),
         }
     }
@@ -198,14 +196,14 @@ impl ClientContext for Callbacks {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if matches!(error.rdkafka_error_code(), Some(Code::AutoOffsetReset | Code::LogTruncation)) {
+        let code = notice::code(&error);
+        if let Code::AutoOffsetReset | Code::LogTruncation = code {
             tracing::warn!("{}; it is looked where reading goes on", notice::clean(reason));
-            self.set_misplaced();
-        } else {
-            self.reporter.error(&error, &self.about(&error, reason));
-            if error.rdkafka_error_code() == Some(Code::TopicAuthorizationFailed) {
-                self.denied.store(true, Ordering::Relaxed);
-            }
+            return self.set_misplaced();
+        }
+        self.reporter.error(&error, &self.about(code, reason));
+        if code == Code::TopicAuthorizationFailed {
+            self.denied.store(true, Ordering::Relaxed);
         }
     }
 

@@ -46,7 +46,8 @@ impl Consumer {
         for committed in answers {
             self.commit_in_flight = false;
             if committed.is_ok() {
-                // It takes all the rights that reading takes, and where nothing more comes nothing else says that they are back.
+                // It takes all the rights that reading takes, the group's among them, which nothing else shows where nothing
+                // more comes.
                 self.reporter().working();
             }
             let result = committed.map(|list| self.assigned.points(&list));
