@@ -29,6 +29,17 @@ use crate::{
     observe::metrics::Metrics,
 };
 
+/// Whose share of the read window a record takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimant {
+    /// Which of the accounts.
+    pub account: u16,
+    /// Whether one of its alerts is high.
+    pub is_high: bool,
+    /// How many alerts it holds.
+    pub alerts: u32,
+}
+
 /// What every record's life needs. Shared by all of them.
 pub struct Pipeline {
     pub accounts: Accounts,
@@ -81,6 +92,19 @@ pub enum Written {
 }
 
 impl Pipeline {
+    /// The account of a record's first alert. `None` with a single account, which shares with nobody, and for what asks
+    /// nothing.
+    pub fn claimant(&self, record: &Record) -> Option<Claimant> {
+        if self.accounts.len() < 2 {
+            return None;
+        }
+        let alerts = decode(record.payload.as_deref()).alerts;
+        let account = self.accounts.index_of(&alerts.first()?.alert).ok()?;
+        let is_high = alerts.iter().any(|Indexed { alert, .. }| alert.severity == Severity::High);
+        let alerts = u32::try_from(alerts.len()).unwrap_or(u32::MAX);
+        Some(Claimant { account: u16::try_from(account).ok()?, is_high, alerts })
+    }
+
     /// Decides every alert of a record. Takes as long as its lookups take: from microseconds to hours.
     ///
     /// Without an outlet nothing is written before all of them are decided. Once `leaving` is cancelled, only calls on the
@@ -276,10 +300,18 @@ impl Accounts {
         self.accounts.iter().for_each(|(_, account)| account.let_go_of_withdrawn());
     }
 
-    /// With one account every alert is its; with several, an alert is its tenant's.
+    fn len(&self) -> usize {
+        self.accounts.len()
+    }
+
     fn of(&self, alert: &Alert) -> Result<&AccountHandle, Rejection> {
-        if let [(_, only)] = self.accounts.as_slice() {
-            return Ok(only);
+        self.index_of(alert).map(|n| &self.accounts[n].1)
+    }
+
+    /// With one account every alert is its; with several, an alert is its tenant's.
+    fn index_of(&self, alert: &Alert) -> Result<usize, Rejection> {
+        if self.accounts.len() == 1 {
+            return Ok(0);
         }
         let rejection = |detail: String| Rejection { reason: Reason::UnknownTenant, detail };
         let tenant = alert.tenant.as_ref().ok_or_else(|| {
@@ -287,13 +319,12 @@ impl Accounts {
                 "the alert names no tenant, and several accounts are configured: which one to ask is unknown".into(),
             )
         })?;
-        let n = self.by_tenant.get(tenant).ok_or_else(|| {
+        self.by_tenant.get(tenant).copied().ok_or_else(|| {
             let tenant = tenant.escape_default();
             rejection(format!(
                 "no account is configured for the tenant {tenant}: add [accounts.NAME] with its tenant_id"
             ))
-        })?;
-        Ok(&self.accounts[*n].1)
+        })
     }
 
     fn tenant_of<'a>(&'a self, alert: &'a Alert) -> &'a str {

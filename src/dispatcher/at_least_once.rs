@@ -126,7 +126,7 @@ impl Dispatcher {
             && let Some(open) = self.open.remove(&id)
         {
             self.partitions.settle(&open.record.receipt, open.log);
-            self.window.release(open.bytes);
+            self.window.release(&open.size);
         }
     }
 }

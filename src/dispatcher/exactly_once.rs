@@ -83,7 +83,7 @@ impl Dispatcher {
         ready.writes.iter().for_each(|write| self.count(write));
         if let Some(open) = self.open.remove(&ready.record) {
             self.partitions.settled_in_transaction(&open.record.receipt, open.log);
-            self.window.release(open.bytes);
+            self.window.release(&open.size);
         }
     }
 

@@ -3,6 +3,7 @@
 //! One loop, which never blocks and never waits for one thing alone. A record is open from its arrival until all that it
 //! led to is acknowledged; only then is its offset settled, and only what is settled is committed.
 
+mod admission;
 mod at_least_once;
 mod delivery;
 mod drain;
@@ -17,7 +18,6 @@ mod writes;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
 use tokio::{
     sync::{mpsc, watch},
     time::MissedTickBehavior,
@@ -29,8 +29,8 @@ use self::{
     delivery::{Delivered, Delivery},
     leaving::Leave,
     lives::{Ended, Lives},
-    partitions::{Log, Opened, Partitions},
-    window::{Flow, Window},
+    partitions::{Log, Partitions},
+    window::{Flow, Size, Window},
 };
 use crate::{
     clock::Clock,
@@ -46,7 +46,7 @@ use crate::{
         health::{Condition, Pulse, Reporter},
         metrics::Metrics,
     },
-    pipeline::{Outlet, Pipeline, RecordId, Write, Written},
+    pipeline::{Pipeline, RecordId, Write, Written},
 };
 
 /// How often what is settled is committed.
@@ -135,7 +135,7 @@ pub struct Dispatcher {
 struct Open {
     record: Arc<Record>,
     log: Log,
-    bytes: usize,
+    size: Size,
     /// How many writes it led to, once all its alerts are decided.
     writes: Option<u32>,
     acknowledged: u32,
@@ -184,6 +184,7 @@ impl Dispatcher {
             tokio::select! {
                 () = self.turn() => {}
                 _ = commit.tick() => {
+                    self.read_again();
                     self.commit();
                     self.renew_if_deaf(COMMIT_EVERY);
                     self.tell_silence(COMMIT_EVERY);
@@ -236,12 +237,7 @@ impl Dispatcher {
     fn take(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Records(_) if self.draining => {}
-            SourceEvent::Records(records) => {
-                for record in records {
-                    self.admit(record);
-                }
-                self.hold_full_partitions();
-            }
+            SourceEvent::Records(records) => self.admit_all(records),
             SourceEvent::Assigned { partitions, committed, begun, epoch } => {
                 tracing::info!(partitions = %listed(&partitions), "partitions assigned");
                 self.partitions.assign(partitions, committed, epoch);
@@ -253,6 +249,7 @@ impl Dispatcher {
                 self.reporting.metrics.partitions_begun_anew(begun.len());
                 self.partitions.begin_anew(begun);
             }
+            SourceEvent::ReadAgain { from, first } => self.partitions.begun_again(&from, first),
             SourceEvent::Gone { partitions } => self.partitions.let_finish(&partitions),
             SourceEvent::Removed { partition, offsets } => {
                 self.reporting.metrics.records_removed_unread(&partition.topic, offsets);
@@ -281,39 +278,6 @@ impl Dispatcher {
             tracing::info!("commits succeed again");
         }
         self.commit_trouble = error;
-    }
-
-    /// Opens a record and starts its life.
-    fn admit(&mut self, record: Record) {
-        let opened = self.partitions.open(&record.receipt);
-        self.forget_ended_logs();
-        if !matches!(opened, Opened::Stale) {
-            self.reporting.metrics.record_consumed(&record.receipt.partition.topic);
-        }
-        let (log, leaving) = match opened {
-            Opened::In(log, leaving) => (log, leaving),
-            Opened::SettledBefore => return self.reporting.metrics.record_settled_before(),
-            Opened::Stale => return,
-        };
-        let bytes = size_of::<Open>() + size_of::<Record>() + record.held_bytes();
-        self.window.take(bytes);
-        self.last_record = RecordId(self.last_record.0 + 1);
-        let (id, record) = (self.last_record, Arc::new(record));
-        self.open.insert(id, Open { record: record.clone(), log, bytes, writes: None, acknowledged: 0 });
-        let early = matches!(self.delivery, Delivery::AtLeastOnce(_)).then(|| self.early_sender.clone());
-        let (pipeline, outlet) = (self.pipeline.clone(), early.map(|early| Outlet { record: id, early }));
-        let life = pipeline.process(record, outlet, leaving);
-        self.lives.begin(log, life.map(move |result| Ended { record: id, result }));
-    }
-
-    /// Forgets the records of logs that were given up or began anew; whoever reads them next begins with them again.
-    fn forget_ended_logs(&mut self) {
-        for log in self.partitions.take_ended() {
-            self.lives.end(log);
-            for (_, open) in self.open.extract_if(|_, open| open.log == log) {
-                self.window.release(open.bytes);
-            }
-        }
     }
 
     fn ended(&mut self, ended: Ended) {
@@ -348,7 +312,7 @@ impl Dispatcher {
     /// Forgets a record without settling it: it is read again after the next start.
     fn let_go(&mut self, id: RecordId) {
         if let Some(open) = self.open.remove(&id) {
-            self.window.release(open.bytes);
+            self.window.release(&open.size);
             self.left_open += usize::from(self.draining);
         }
     }
@@ -384,13 +348,6 @@ impl Dispatcher {
                     self.reporting.metrics.lag(&partition, lag);
                 }
             }
-        }
-    }
-
-    /// Reads no further in partitions whose commits could not tell what is settled in them.
-    fn hold_full_partitions(&mut self) {
-        if let Some(held) = self.partitions.held() {
-            self.source.hold(held);
         }
     }
 

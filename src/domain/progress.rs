@@ -38,9 +38,9 @@ impl Progress {
         Self { open: BTreeSet::new(), settled, end: Some(next), next: Some(next) }
     }
 
-    /// Whether this offset was read before: the partition's log begins anew (its topic was recreated, or its end was
-    /// lost), and what is known of the old one says nothing about it.
-    pub fn begins_anew(&self, offset: i64) -> bool {
+    /// Whether this offset was read before. Where it is not read again on purpose, the partition's log begins anew (its topic
+    /// was recreated, or its end was lost), and what is known of the old one says nothing about it.
+    pub fn was_read(&self, offset: i64) -> bool {
         self.next.is_some_and(|next| offset < next)
     }
 
@@ -131,12 +131,12 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_read_before_means_that_the_log_begins_anew() {
+    fn an_offset_below_the_last_one_was_read_before() {
         let mut progress = Progress::default();
         progress.open(10);
-        assert!(!progress.begins_anew(11) && progress.begins_anew(10) && progress.begins_anew(0));
+        assert!(!progress.was_read(11) && progress.was_read(10) && progress.was_read(0));
         // Of an offset beyond the end of the log the broker says that it is out of range, and reading begins earlier.
-        assert!(Progress::resume(10, Settled::default()).begins_anew(9));
+        assert!(Progress::resume(10, Settled::default()).was_read(9));
     }
 
     /// What comparable programs got wrong.
@@ -192,7 +192,7 @@ mod tests {
             progress.open(offset);
             progress.settle(offset);
         }
-        assert_eq!((progress.watermark(), progress.longest_text()), (Some(0), 12 + 5 + 1 + 1));
+        assert_eq!((progress.watermark(), progress.longest_text()), (Some(0), 12 + 5 + 2 + 1));
     }
 
     proptest! {

@@ -15,6 +15,9 @@ pub(super) const PREFIX: &str = "alert-ips/1:";
 /// A run this long is shorter as a number than as bits.
 const LONG: i64 = 6;
 
+/// A range this long takes no more characters for itself than one for each five offsets.
+const VERY_LONG: i64 = 20;
+
 /// Offsets of one character of bits.
 const BITS: i64 = 5;
 
@@ -28,9 +31,10 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 pub struct Settled {
     /// Their ends by their starts.
     ranges: BTreeMap<i64, i64>,
-    offsets: i64,
-    /// Digits of all their lengths.
-    digits: usize,
+    /// Offsets of the [very long](VERY_LONG) ones.
+    very_long: i64,
+    /// The most characters that these take.
+    characters: usize,
 }
 
 /// The metadata of a committed offset is not ours, or of a newer version: nothing is known beyond the offset.
@@ -68,15 +72,19 @@ impl Settled {
             self.remove(&earlier);
             added = added.start.min(earlier.start)..added.end.max(earlier.end);
         }
-        self.offsets += added.end - added.start;
-        self.digits += digits(added.end - added.start);
+        let length = added.end - added.start;
+        if length >= VERY_LONG {
+            self.very_long += length;
+            self.characters += most_characters(length);
+        }
         self.ranges.insert(added.start, added.end);
     }
 
     fn remove(&mut self, range: &Range<i64>) {
-        if self.ranges.remove(&range.start).is_some() {
-            self.offsets -= range.end - range.start;
-            self.digits -= digits(range.end - range.start);
+        let length = range.end - range.start;
+        if self.ranges.remove(&range.start).is_some() && length >= VERY_LONG {
+            self.very_long -= length;
+            self.characters -= most_characters(length);
         }
     }
 
@@ -165,13 +173,12 @@ impl Settled {
     /// The most bytes that [`write`](Self::write) may need for a commit at `next`, whichever of the offsets from there to
     /// `end` are settled beside these.
     ///
-    /// A character that lies within what is open now stands for five offsets at least. A range of these costs its digits
-    /// and one character that lies across its beginning; where it is too short for a number, that is no more.
+    /// A character stands for five offsets at least, as bits or as a digit of a run, but for those of very long ranges.
     pub fn longest(&self, next: i64, end: i64) -> usize {
         let end = self.ranges.last_key_value().map_or(end, |(_, last)| end.max(*last));
-        let open = end.saturating_sub(next).saturating_sub(self.offsets).max(0);
-        let bits = usize::try_from(open / BITS).unwrap_or(usize::MAX);
-        bits.saturating_add(PREFIX.len() + self.digits + self.ranges.len() + 1)
+        let others = end.saturating_sub(next).saturating_sub(self.very_long).max(0);
+        let bits = usize::try_from(others / BITS).unwrap_or(usize::MAX);
+        bits.saturating_add(PREFIX.len() + self.characters + 1)
     }
 }
 
@@ -185,8 +192,9 @@ pub(super) fn value(character: u8) -> Option<u8> {
     ALPHABET.iter().zip(0..).find(|(known, _)| **known == character).map(|(_, value)| value)
 }
 
-fn digits(length: i64) -> usize {
-    length.checked_ilog2().map_or(1, |bits| bits as usize / 4 + 1)
+/// What a very long range takes: its digits, one more where it grows, and bits that lie across its beginning.
+fn most_characters(length: i64) -> usize {
+    length.checked_ilog2().map_or(1, |bits| bits as usize / 4 + 1) + 2
 }
 
 fn number(mut length: i64, kind: u8) -> Vec<u8> {
@@ -247,6 +255,18 @@ mod tests {
         assert_eq!(Settled::read(next, text), Err(Unreadable));
     }
 
+    /// However open and settled ones lie.
+    #[rstest]
+    #[case::every_other(2)]
+    #[case::every_third(3)]
+    #[case::one_in_ten(10)]
+    fn four_kilobytes_tell_twenty_thousand_offsets(#[case] nth: i64) {
+        let ranges = settled((1..20_000).filter(|offset| offset % nth == 0));
+        assert!(ranges.longest(0, 20_000) < 4_096);
+        let but_them = settled((1..20_000).filter(|offset| offset % nth != 0));
+        assert!(but_them.longest(0, 20_000) < 4_096);
+    }
+
     #[test]
     fn ranges_that_touch_become_one() {
         let mut ranges = settled([3, 5, 9]);
@@ -254,7 +274,7 @@ mod tests {
         ranges.insert(8..12);
         assert_eq!(ranges.ranges, BTreeMap::from([(3, 6), (8, 12)]));
         ranges.forget_below(9);
-        assert_eq!((ranges.ranges.clone(), ranges.offsets, ranges.digits), (BTreeMap::from([(9, 12)]), 3, 1));
+        assert_eq!((ranges.ranges.clone(), ranges.very_long, ranges.characters), (BTreeMap::from([(9, 12)]), 0, 0));
     }
 
     proptest! {
@@ -295,6 +315,27 @@ mod tests {
             let longest = ranges.longest(0, end);
             prop_assert!(ranges.write(0, usize::MAX).len() <= longest);
             for offset in later {
+                ranges.insert(offset..offset + 1);
+                let length = ranges.write(0, usize::MAX).len();
+                prop_assert!(length <= longest, "{length} > {longest}");
+            }
+        }
+
+        /// As tight as it must be where many ranges are just as long that they are told as numbers.
+        #[test]
+        fn no_text_of_many_runs_is_longer_than_was_foreseen(
+            steps in proptest::collection::vec((1..9_i64, 1..40_i64), 1..80),
+            later in proptest::collection::vec(any::<prop::sample::Index>(), 0..200),
+        ) {
+            let mut ranges = Settled::default();
+            let mut end = 0;
+            for (open, length) in steps {
+                ranges.insert(end + open..end + open + length);
+                end += open + length;
+            }
+            let longest = ranges.longest(0, end);
+            for offset in later {
+                let offset = i64::try_from(offset.index(usize::try_from(end).unwrap())).unwrap();
                 ranges.insert(offset..offset + 1);
                 let length = ranges.write(0, usize::MAX).len();
                 prop_assert!(length <= longest, "{length} > {longest}");

@@ -26,6 +26,8 @@ pub(super) struct Assigned {
     entries: Vec<Entry>,
     /// Where the last record's partition is in `entries`: records come in runs.
     last: usize,
+    /// Whether a partition that was read again has come to what was not read before.
+    caught_up: bool,
 }
 
 struct Entry {
@@ -33,6 +35,16 @@ struct Entry {
     epoch: Epoch,
     /// Where reading goes on, and in which log.
     place: Place,
+    /// How far it was read. Reading goes on below that while it is read again.
+    reached: i64,
+    /// Whether, while it is read again, its end came first.
+    end_came: bool,
+}
+
+impl Entry {
+    fn is_read_again(&self) -> bool {
+        self.place.next < self.reached
+    }
 }
 
 impl Assigned {
@@ -43,20 +55,49 @@ impl Assigned {
         let topic = known.map_or_else(|| Arc::clone(&partition.topic), |known| Arc::clone(&known.topic));
         let partition = Partition { topic, number: partition.number };
         self.entries.retain(|known| known.partition != partition);
-        self.entries.push(Entry { partition: partition.clone(), epoch, place });
+        let reached = place.next;
+        self.entries.push(Entry { partition: partition.clone(), epoch, place, reached, end_came: false });
         partition
     }
 
     /// Reading of a partition goes on elsewhere.
     pub(super) fn go_on_at(&mut self, partition: &Partition, next: i64) {
         if let Some(entry) = self.entries.iter_mut().find(|known| known.partition == *partition) {
+            entry.end_came &= next >= entry.place.next;
             entry.place.next = next;
+            entry.reached = entry.reached.max(next);
         }
     }
 
     /// Where reading goes on.
     pub(super) fn places(&self) -> impl Iterator<Item = (&Partition, Place)> {
         self.entries.iter().map(|entry| (&entry.partition, entry.place))
+    }
+
+    /// How far a partition was read.
+    pub(super) fn reached(&self, partition: &Partition) -> Option<i64> {
+        self.entries.iter().find(|known| known.partition == *partition).map(|entry| entry.reached)
+    }
+
+    /// Whether reading of a partition goes on below what was read of it.
+    pub(super) fn is_read_again(&self, partition: &Partition) -> bool {
+        self.entries.iter().any(|known| known.partition == *partition && known.is_read_again())
+    }
+
+    /// Whether a record is of the current assignment.
+    pub(super) fn is_current(&self, Receipt { partition, epoch, .. }: &Receipt) -> bool {
+        self.entries.iter().any(|known| known.partition == *partition && known.epoch == *epoch)
+    }
+
+    /// Whether, since it was asked last, a partition that was read again has come to what was not read before.
+    pub(super) fn take_caught_up(&mut self) -> bool {
+        mem::take(&mut self.caught_up)
+    }
+
+    /// A partition has no more records. True where that is not as far as it was read, once each time it is read again.
+    pub(super) fn end_came_early(&mut self, number: i32) -> bool {
+        let mut ended = self.entries.iter_mut().filter(|known| known.partition.number == number);
+        ended.any(|entry| entry.is_read_again() && !mem::replace(&mut entry.end_came, true))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -82,8 +123,12 @@ impl Assigned {
     /// Copies a message out of librdkafka; `None` for a partition that was given up meanwhile.
     pub(super) fn record(&mut self, message: &BorrowedMessage<'_>) -> Option<Record> {
         self.last = self.find(message.topic(), message.partition())?;
-        let Entry { partition, epoch, place } = self.entries.get_mut(self.last)?;
-        place.next = message.offset() + 1;
+        let entry = self.entries.get_mut(self.last)?;
+        let was_read_again = entry.is_read_again();
+        entry.place.next = message.offset() + 1;
+        self.caught_up |= was_read_again && !entry.is_read_again();
+        entry.reached = entry.reached.max(entry.place.next);
+        let Entry { partition, epoch, .. } = entry;
         Some(Record {
             receipt: Receipt { partition: partition.clone(), offset: message.offset(), epoch: *epoch },
             key: message.key().map(Into::into),

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::domain::{
     commit_point::CommitPoint,
-    record::{Epoch, Partition, Record},
+    record::{Epoch, Partition, Receipt, Record},
 };
 
 /// Events that may wait for the dispatcher; with batches of 256 this bounds what is between the two.
@@ -42,6 +42,9 @@ pub enum SourceEvent {
     BegunAnew { begun: Vec<CommitPoint> },
     /// The topics of these partitions are gone. What was read of them is to be finished, and settles nothing.
     Gone { partitions: Vec<Partition> },
+    /// A partition is read again from this record on, as it was asked for; what comes before the first that was not read
+    /// before was read before. The oldest offset that Kafka keeps is `first`.
+    ReadAgain { from: Receipt, first: i64 },
     /// Kafka removed records of a partition before they were read: so many offsets.
     Removed { partition: Partition, offsets: u64 },
     /// These partitions are to be given up. The source waits for `settled` (at most half the session timeout, and a moment
@@ -129,6 +132,12 @@ impl SourceHandle {
         self.mailbox.post(|mail| mail.held = partitions);
     }
 
+    /// Reads these partitions again from these records on, soon, and says so with [`SourceEvent::ReadAgain`]. What can't be
+    /// done now is not done: who wants it asks again. A partition that is [held](Self::hold) is read as far as it was before.
+    pub fn read_again(&self, from: Vec<Receipt>) {
+        self.mailbox.post(|mail| mail.again.extend(from.into_iter().map(|from| (from.partition.clone(), from))));
+    }
+
     /// Commits these points soon. Of several points of one partition only the last is committed; points of another
     /// assignment than the current one are left out.
     pub fn commit(&self, points: Vec<CommitPoint>) {
@@ -198,6 +207,7 @@ pub(super) struct Mail {
     pub(super) paused: bool,
     pub(super) held: HashSet<Partition>,
     pub(super) stop: bool,
+    pub(super) again: HashMap<Partition, Receipt>,
     pub(super) commits: HashMap<Partition, CommitPoint>,
     pub(super) stamps: Vec<StampAsk>,
     unread: bool,
@@ -216,7 +226,8 @@ impl Mailbox {
         let mut mail = self.lock();
         mail.unread = false;
         let (commits, stamps) = (std::mem::take(&mut mail.commits), std::mem::take(&mut mail.stamps));
-        Mail { paused: mail.paused, held: mail.held.clone(), stop: mail.stop, commits, stamps, unread: false }
+        let again = std::mem::take(&mut mail.again);
+        Mail { paused: mail.paused, held: mail.held.clone(), stop: mail.stop, again, commits, stamps, unread: false }
     }
 
     /// The questions since the last time, and nothing else.

@@ -55,6 +55,7 @@ struct Inner {
     registry: Registry,
     consumed: Box<[(Arc<str>, Counter)]>,
     settled_before: Counter,
+    set_aside: Gauge,
     removed: Box<[(Arc<str>, Counter)]>,
     begun_anew: Counter,
     lag: Family<PartitionLabels, Gauge>,
@@ -93,6 +94,11 @@ impl Metrics {
         let help = "Records read again that were settled before a restart or a rebalance; nothing was done for them";
         ours.register("records_settled_before", help, settled_before.clone());
 
+        let set_aside = Gauge::default();
+        let help =
+            "Records whose account has taken its share of the read window; they are read again when there is room";
+        ours.register("records_set_aside", help, set_aside.clone());
+
         let transactions = family(ours, "transactions", "Transactions of exactly-once delivery, by how they ended");
         let ended = |how| transactions.get_or_create_owned(&Labels::one("ended", how));
 
@@ -101,6 +107,7 @@ impl Metrics {
             aborted: ended("aborted"),
             consumed,
             settled_before,
+            set_aside,
             removed,
             begun_anew,
             lag: family(ours, "consumer_lag_records", "Records of a partition that are not settled yet"),
@@ -131,6 +138,11 @@ impl Metrics {
     /// A record was read that whoever read the partition before had settled.
     pub fn record_settled_before(&self) {
         self.0.settled_before.inc();
+    }
+
+    /// So many records wait as an offset only.
+    pub fn records_set_aside(&self, records: usize) {
+        self.0.set_aside.set(i64::try_from(records).unwrap_or(i64::MAX));
     }
 
     /// Kafka removed so many offsets of this topic before they were read.

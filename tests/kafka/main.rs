@@ -21,6 +21,7 @@
 )]
 mod harness;
 
+mod aside;
 mod crash_points;
 mod delivery;
 mod end_of_transaction;

@@ -149,9 +149,12 @@ impl Consumer {
 
     fn poll_until_it_ends(&mut self) -> End {
         loop {
-            let Mail { paused, held, stop, commits, stamps, .. } = self.mailbox.take();
+            let Mail { paused, mut held, stop, again, commits, stamps, .. } = self.mailbox.take();
             self.commits.extend(commits);
             self.stamp(stamps);
+            self.read_again(again);
+            // What waits for its oldest records must read them, if they are to be read again.
+            held.retain(|partition| !self.assigned.is_read_again(partition));
             self.flow.hold_partitions(self.connection.kafka(), &self.assigned, held);
             if stop {
                 self.commit_at_the_end();
@@ -191,10 +194,11 @@ impl Consumer {
         }
     }
 
-    /// Polls until a batch is full or nothing more waits; blocks only for the first record.
+    /// Polls until a batch is full or nothing more waits, or until nothing more may be read of a partition; blocks only for
+    /// the first record.
     fn fill_batch(&mut self) {
         let mut limit = IDLE_POLL;
-        while self.batch.len() < BATCH && self.poll_once(limit) {
+        while self.batch.len() < BATCH && self.poll_once(limit) && !self.assigned.take_caught_up() {
             limit = Duration::ZERO;
         }
     }
@@ -211,7 +215,10 @@ impl Consumer {
                 }
                 true
             }
-            Some(Err(KafkaError::PartitionEOF(_))) => {
+            Some(Err(KafkaError::PartitionEOF(number))) => {
+                if self.assigned.end_came_early(number) {
+                    self.connection.callbacks().set_misplaced();
+                }
                 if self.denial.end_heard() {
                     self.reporter().working();
                 }

@@ -1,6 +1,12 @@
 //! Where the source reads: when partitions come, and when what was known of them holds no more.
 
-use std::{collections::HashSet, mem, sync::Arc, thread, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use rdkafka::{
     TopicPartitionList,
@@ -12,8 +18,8 @@ use super::{BATCH, Consumer};
 use crate::{
     crash_point::{self, Point},
     domain::{
-        beginning::Seen,
-        record::{Epoch, Partition},
+        beginning::{Beginning, Place, Seen},
+        record::{Epoch, Partition, Receipt},
     },
     kafka::{
         ends::ends,
@@ -172,7 +178,7 @@ impl Consumer {
         if list.count() == 0 {
             return;
         }
-        if let Err(error) = self.relocate(&list) {
+        if let Err(error) = self.relocate(&list, &HashMap::new()) {
             tracing::warn!(error = %notice::error_words(&error), "asking where reading goes on failed; it is asked again");
             self.connection.callbacks().ids.put_back(changed);
             if misplaced {
@@ -182,21 +188,46 @@ impl Consumer {
         }
     }
 
-    fn relocate(&mut self, list: &TopicPartitionList) -> KafkaResult<()> {
+    /// Reads partitions again from these records on, so far as they are this instance's.
+    pub(super) fn read_again(&mut self, mut from: HashMap<Partition, Receipt>) {
+        from.retain(|_, from| self.assigned.is_current(from));
+        if from.is_empty() || self.connection.callbacks().is_rebalancing() {
+            return;
+        }
+        let list = self.assigned.list_where(|partition| from.contains_key(partition));
+        if let Err(error) = self.relocate(&list, &from) {
+            tracing::warn!(
+                error = %notice::error_words(&error),
+                "records that were set aside can't be read again now; it is tried again in some seconds"
+            );
+        }
+    }
+
+    /// Looks where the listed partitions can be read, and has them read on there, or again `from` a record.
+    fn relocate(&mut self, list: &TopicPartitionList, from: &HashMap<Partition, Receipt>) -> KafkaResult<()> {
         let partitions = self.assigned.partitions(list);
         let ends = ends(self.kafka(), list)?;
         let mut placed = Vec::with_capacity(partitions.len());
+        let mut again = Vec::new();
         for (partition, before) in self.assigned.places() {
             let others_were_read = true;
             let log = self.connection.callbacks().ids.of(&partition.topic);
-            let seen = if partitions.contains(partition) {
-                let (first, end) = ends.of(partition)?;
-                Seen { before: Some(before), log, first, end, others_were_read }
-            } else {
+            if !partitions.contains(partition) {
                 let next = before.next;
-                Seen { before: Some(before), log: before.log, first: next, end: next, others_were_read }
-            };
-            placed.push(Placed::new(partition.clone(), seen, before.next, ""));
+                let seen = Seen { before: Some(before), log: before.log, first: next, end: next, others_were_read };
+                placed.push(Placed::new(partition.clone(), seen, next, ""));
+                continue;
+            }
+            let (first, end) = ends.of(partition)?;
+            // What is judged is how far it was read, also where it is being read again.
+            let reached = Place { next: self.assigned.reached(partition).unwrap_or(before.next), log: before.log };
+            let seen = Seen { before: Some(reached), log, first, end, others_were_read };
+            let mut placed_now = Placed::new(partition.clone(), seen, before.next, "");
+            if let Beginning::GoesOn(_) = placed_now.beginning {
+                placed_now.place.next = from.get(partition).map_or(before.next, |from| from.offset).max(first);
+                again.extend(from.get(partition).map(|from| (from.clone(), first)));
+            }
+            placed.push(placed_now);
         }
         // What was read of an old log comes before what is read of the new one.
         if !self.batch.is_empty() {
@@ -211,6 +242,9 @@ impl Consumer {
         placed.retain(|placed| partitions.contains(&placed.partition));
         self.flow.begin(self.connection.kafka(), &self.assigned, &partitions);
         self.went_on(&placed);
+        for (from, first) in again {
+            self.tell(SourceEvent::ReadAgain { from, first });
+        }
         Ok(())
     }
 

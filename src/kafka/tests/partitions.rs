@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::{Broker, Reader, SourceEvent, Start, trouble, working};
 use crate::domain::{
     commit_point::CommitPoint,
-    record::{Epoch, Partition, Record},
+    record::{Epoch, Partition, Receipt, Record},
 };
 
 /// Which partitions the group takes away next; nothing of them is settled.
@@ -255,4 +255,59 @@ async fn a_partition_that_waits_moves_to_another_member(#[case] properties: &[(&
     assert_eq!(read[1].len(), 1, "{read:?}");
     second.stop().await;
     first.stop().await;
+}
+
+/// As a record that was set aside wants it; also where the partition is held, for it may wait for that very record.
+#[rstest]
+#[case::cooperative("cooperative-sticky", false)]
+#[case::eager("range", false)]
+#[case::held("cooperative-sticky", true)]
+#[tokio::test]
+async fn a_partition_is_read_again_from_a_record_and_goes_on_where_it_was(
+    #[case] strategy: &str,
+    #[case] is_held: bool,
+) {
+    const COUNT: usize = 3_000;
+    let broker = Broker::with_topic(2);
+    let mut writer = broker.sink();
+    writer.write_all(COUNT).await;
+    let mut reader = broker.source_with(&[("partition.assignment.strategy", strategy)]);
+    let first = reader.records(COUNT).await;
+    let target = first.iter().map(|record| &record.receipt).find(|receipt| receipt.offset == 100).unwrap().clone();
+    if is_held {
+        reader.handle.hold([target.partition.clone()].into());
+    }
+    let stale = Epoch(target.epoch.0 + 9);
+    reader.handle.read_again(vec![Receipt { epoch: stale, ..target.clone() }]);
+    assert!(timeout(Duration::from_secs(1), reader.events.recv()).await.is_err(), "a wish of another assignment");
+
+    reader.handle.read_again(vec![target.clone()]);
+    let SourceEvent::ReadAgain { from, first: 0 } = reader.event().await else { panic!("it is told where it begins") };
+    assert_eq!(from, target);
+    let again = reader.records(1).await;
+    // Each time the producer chooses a partition.
+    for _ in 0..20 {
+        writer.write_all(20).await;
+    }
+    let again: Vec<_> = again.into_iter().chain(reader.quiet_for(Duration::from_secs(3)).await).collect();
+    let of_it = |records: &[Record]| -> Vec<i64> {
+        let its = records.iter().filter(|record| record.receipt.partition == target.partition);
+        its.map(|record| record.receipt.offset).collect()
+    };
+    let (before, came) = (of_it(&first), of_it(&again));
+    let reached = before.last().unwrap() + 1;
+    assert!(came.iter().copied().eq(100..=*came.last().unwrap()), "from it on, in order, nothing left out");
+    let new = came.last().unwrap() + 1 - reached;
+    assert!(if is_held { new == 0 } else { new > 0 }, "{new} that were not read before");
+    assert!(again.iter().all(|record| record.receipt.epoch == target.epoch), "it is the same assignment");
+    let others = again.iter().filter(|record| record.receipt.partition != target.partition);
+    assert!(others.clone().count() > 0, "the other partition goes on");
+    let seen = others.filter(|record| first.iter().any(|before| before.receipt == record.receipt));
+    assert_eq!(seen.count(), 0, "and is not read again");
+    if is_held {
+        reader.handle.hold([].into());
+        let rest = of_it(&reader.quiet_for(Duration::from_secs(3)).await);
+        assert_eq!(rest.first(), Some(&reached), "where it was");
+    }
+    reader.stop().await;
 }

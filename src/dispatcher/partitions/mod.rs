@@ -1,4 +1,8 @@
-//! The assigned partitions: what is open in each, and what of it was committed.
+//! The assigned partitions: what is open in each, what of it is set aside, and what of it was committed.
+
+mod aside;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,6 +11,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
+use self::aside::{Aside, MOST_ASIDE};
 use crate::{
     domain::{
         commit_point::CommitPoint,
@@ -16,6 +21,7 @@ use crate::{
         settled::Settled,
     },
     kafka::notice::PartitionOffsets,
+    pipeline::Claimant,
 };
 
 /// Bytes kept for records that are on their way when reading was told to wait: at most ten batches of 256, each record a
@@ -29,9 +35,13 @@ pub(super) struct Partitions {
     most_metadata: usize,
     /// In which reading was told to wait.
     held: HashSet<Partition>,
+    /// Whether it was, as too many records are set aside.
+    too_many_aside: bool,
     last_log: Log,
     /// Logs that ended since [`take_ended`](Partitions::take_ended).
     ended: Vec<Log>,
+    /// Records that were set aside and are not there any more, since [`take_removed`](Partitions::take_removed).
+    removed: Vec<(Partition, u64)>,
 }
 
 /// One log of one partition within one assignment: a record of an earlier one settles nothing.
@@ -49,6 +59,7 @@ struct Assigned {
     epoch: Epoch,
     log: Log,
     progress: Progress,
+    aside: Aside,
     /// Cancelled once the partition is to be given up.
     leaving: CancellationToken,
     /// Whether there is more to commit than was asked last.
@@ -62,6 +73,10 @@ struct Assigned {
 pub(super) enum Opened {
     /// It is open, in this log, until that is to be given up.
     In(Log, CancellationToken),
+    /// So is this one, which was set aside, and is until it is taken back.
+    SetAside(Log, CancellationToken, Claimant),
+    /// It was read before, and not set aside.
+    Known,
     /// Whoever read the partition before has settled it.
     SettledBefore,
     /// It belongs to an earlier assignment.
@@ -74,7 +89,8 @@ impl Partitions {
         let (assigned, held) = (HashMap::new(), HashSet::new());
         // Beside it the log is told.
         let most_metadata = most_metadata.saturating_sub(log_id::SIGNED);
-        Self { assigned, most_metadata, held, last_log: Log::default(), ended: Vec::new() }
+        let (last_log, ended, removed) = (Log::default(), Vec::new(), Vec::new());
+        Self { assigned, most_metadata, held, too_many_aside: false, last_log, ended, removed }
     }
 
     /// `committed`: where those before left off.
@@ -89,7 +105,7 @@ impl Partitions {
     /// These begin at their points, which are to be committed. What was open in them is finished; it settles nothing.
     pub(super) fn begin_anew(&mut self, points: Vec<CommitPoint>) {
         for point in points {
-            self.assigned.remove(&point.partition);
+            self.let_finish(std::slice::from_ref(&point.partition));
             self.begin(point.partition.clone(), point.epoch, resumed(&point));
             self.due_again(&[point]);
         }
@@ -97,14 +113,19 @@ impl Partitions {
 
     /// These are not there any more. What is open in them is finished; it settles nothing.
     pub(super) fn let_finish(&mut self, partitions: &[Partition]) {
-        self.assigned.retain(|partition, _| !partitions.contains(partition));
+        for partition in partitions {
+            if let Some(mut gone) = self.assigned.remove(partition) {
+                self.removed(partition, gone.aside.lose_all());
+            }
+        }
     }
 
     /// Begins with nothing open; what was before ends.
     fn begin(&mut self, partition: Partition, epoch: Epoch, progress: Progress) {
         self.last_log = self.last_log.next();
         let leaving = CancellationToken::new();
-        let assigned = Assigned { epoch, log: self.last_log, progress, leaving, is_due: false, is_held: false };
+        let (log, aside) = (self.last_log, Aside::default());
+        let assigned = Assigned { epoch, log, progress, aside, leaving, is_due: false, is_held: false };
         let earlier = self.assigned.insert(partition, assigned);
         self.ended.extend(earlier.map(|earlier| earlier.log));
     }
@@ -129,11 +150,23 @@ impl Partitions {
         let Receipt { partition, offset, epoch } = receipt;
         let current = self.assigned.get(partition).filter(|assigned| assigned.epoch == *epoch);
         let Some(assigned) = current else { return Opened::Stale };
-        if assigned.progress.begins_anew(*offset) {
+        let was_read = assigned.progress.was_read(*offset);
+        let again = assigned.aside.is_read_again();
+        if again {
+            self.came_again(partition, *offset);
+        } else if was_read {
             tracing::warn!(%partition, offset, "the partition begins anew: its topic was recreated or lost its end; reading it from here");
+            let lost = self.assigned.get_mut(partition).map_or(0, |assigned| assigned.aside.lose_all());
+            self.removed(partition, lost);
             self.begin(partition.clone(), *epoch, Progress::default());
         }
         let Some(assigned) = self.assigned.get_mut(partition) else { return Opened::Stale };
+        if was_read && again {
+            return match assigned.aside.claimant(*offset) {
+                Some(claimant) => Opened::SetAside(assigned.log, assigned.leaving.clone(), claimant),
+                None => Opened::Known,
+            };
+        }
         // Also where nothing was settled yet: where a group begins is decided once.
         let moved = assigned.progress.watermark();
         let opened = assigned.progress.open(*offset);
@@ -222,10 +255,10 @@ impl Partitions {
     /// is settled beyond those could soon not be told in a commit, however the open records end.
     pub(super) fn held(&mut self) -> Option<HashSet<Partition>> {
         let full = self.most_metadata - ON_THEIR_WAY.min(self.most_metadata / 4);
+        // Not with each record: what was fetched ahead is thrown away.
+        let bound = |most: usize, is_held: bool| if is_held { most / 8 * 7 } else { most };
         for (partition, assigned) in &mut self.assigned {
-            let longest = assigned.progress.longest_text();
-            // Not with each record: what was fetched ahead is thrown away.
-            let is_held = longest > if assigned.is_held { full / 8 * 7 } else { full };
+            let is_held = assigned.progress.longest_text() > bound(full, assigned.is_held);
             if is_held && !assigned.is_held {
                 tracing::warn!(
                     %partition, most = self.most_metadata,
@@ -235,8 +268,18 @@ impl Partitions {
             }
             assigned.is_held = is_held;
         }
+        let too_many = self.set_aside_in_all() >= bound(MOST_ASIDE, self.too_many_aside);
+        if too_many && !self.too_many_aside {
+            tracing::warn!(
+                most = MOST_ASIDE,
+                "so many records are set aside that nothing new is read, of any account, until some have found room; look \
+                 which account makes no calls"
+            );
+        }
+        self.too_many_aside = too_many;
+        let is_held = |assigned: &Assigned| assigned.is_held || too_many;
         let held =
-            self.assigned.iter().filter(|(_, assigned)| assigned.is_held).map(|(partition, _)| partition.clone());
+            self.assigned.iter().filter(|(_, assigned)| is_held(assigned)).map(|(partition, _)| partition.clone());
         let held: HashSet<_> = held.collect();
         if held == self.held {
             return None;
@@ -293,145 +336,4 @@ fn resumed(point: &CommitPoint) -> Progress {
         Settled::default()
     });
     Progress::resume(*next, settled)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn receipt(offset: i64) -> Receipt {
-        Receipt { partition: Partition { topic: "in".into(), number: 0 }, offset, epoch: Epoch(1) }
-    }
-
-    fn opened(partitions: &mut Partitions, offset: i64) -> Log {
-        match partitions.open(&receipt(offset)) {
-            Opened::In(log, _) => log,
-            other => panic!("{offset} is {other:?}"),
-        }
-    }
-
-    fn assigned() -> Partitions {
-        let mut partitions = Partitions::new(4_096);
-        partitions.assign(vec![receipt(0).partition], Vec::new(), Epoch(1));
-        partitions
-    }
-
-    #[test]
-    fn only_news_is_due() {
-        let mut partitions = assigned();
-        assert_eq!(partitions.due(), []);
-        let log = opened(&mut partitions, 7);
-        assert_eq!(partitions.due()[0].next, 7);
-        assert_eq!(partitions.due(), []);
-        partitions.settle(&receipt(7), log);
-        assert_eq!(partitions.due()[0].next, 8);
-        partitions.commit_again();
-        assert_eq!(partitions.due()[0].next, 8);
-    }
-
-    #[test]
-    fn a_log_that_begins_anew_is_committed_from_its_own_beginning() {
-        let mut partitions = assigned();
-        let old = opened(&mut partitions, 3);
-        opened(&mut partitions, 10);
-        let new = opened(&mut partitions, 3);
-        assert_eq!(partitions.take_ended(), [old]);
-        partitions.settle(&receipt(3), old);
-        assert_eq!(partitions.due()[0].next, 3, "a record of the old log settled one of the new");
-        partitions.settle(&receipt(3), new);
-        assert_eq!(partitions.due()[0].next, 4);
-    }
-
-    #[test]
-    fn records_of_an_earlier_assignment_are_not_opened() {
-        let mut partitions = assigned();
-        partitions.assign(vec![receipt(0).partition], Vec::new(), Epoch(2));
-        assert!(matches!(partitions.open(&receipt(1)), Opened::Stale));
-        assert_eq!(partitions.give_up(&[receipt(0).partition]), []);
-        assert_eq!(partitions.take_ended().len(), 2, "both logs ended");
-    }
-
-    #[test]
-    fn whoever_takes_over_opens_only_what_was_open() {
-        let mut first = assigned();
-        let log = opened(&mut first, 7);
-        (8..=10).for_each(|offset| assert_eq!(opened(&mut first, offset), log));
-        for offset in [8, 10] {
-            first.settle(&receipt(offset), log);
-        }
-        let committed = first.give_up(&[receipt(0).partition]);
-        assert_eq!((committed[0].next, committed[0].beyond.as_str()), (7, "alert-ips/1:K"));
-
-        let mut second = Partitions::new(4_096);
-        second.assign(vec![receipt(0).partition], committed, Epoch(1));
-        assert_eq!(second.due(), [], "nothing is new yet");
-        let read = [7, 8, 9, 10, 11].map(|offset| matches!(second.open(&receipt(offset)), Opened::In(..)));
-        assert_eq!(read, [true, false, true, false, true]);
-    }
-
-    #[test]
-    fn metadata_of_others_costs_no_record() {
-        let mut partitions = Partitions::new(4_096);
-        let partition = receipt(0).partition;
-        let beyond = "set by hand".to_owned();
-        let committed = CommitPoint { partition: partition.clone(), epoch: Epoch(1), next: 7, beyond };
-        partitions.assign(vec![partition], vec![committed], Epoch(1));
-        assert!((7..10).all(|offset| matches!(partitions.open(&receipt(offset)), Opened::In(..))));
-    }
-
-    /// Else a commit that tells nothing new could stand for it, and a crash would have it done again.
-    #[test]
-    fn what_a_commit_can_not_tell_is_in_no_transaction_before_the_oldest_is() {
-        // Those before were allowed more.
-        let mut first = assigned();
-        let log = opened(&mut first, 0);
-        (1..400).for_each(|offset| assert_eq!(opened(&mut first, offset), log));
-        (1..400).filter(|offset| offset % 2 == 1).for_each(|offset| first.settle(&receipt(offset), log));
-        let committed = first.give_up(&[receipt(0).partition]);
-
-        let mut second = Partitions::new(64);
-        second.assign(vec![receipt(0).partition], committed, Epoch(1));
-        let log = opened(&mut second, 0);
-        (2..400).step_by(2).for_each(|offset| assert_eq!(opened(&mut second, offset), log));
-        let (oldest, other) = (receipt(0), receipt(6));
-        assert_eq!(second.transact(&[(&other, log)]), (vec![], vec![false]));
-        let (points, told) = second.transact(&[(&other, log), (&oldest, log)]);
-        assert_eq!((points[0].next, told), (2, vec![false, true]));
-    }
-
-    #[test]
-    fn a_partition_waits_before_a_commit_could_not_tell_what_is_settled_in_it() {
-        let mut partitions = Partitions::new(1_024);
-        partitions.assign(vec![receipt(0).partition], Vec::new(), Epoch(1));
-        let log = opened(&mut partitions, 0);
-        let mut offset = 1;
-        let held = loop {
-            opened(&mut partitions, offset);
-            // Every other one stays open.
-            if offset % 2 == 0 {
-                partitions.settle(&receipt(offset), log);
-            }
-            offset += 1;
-            if let Some(held) = partitions.held() {
-                break held;
-            }
-        };
-        assert_eq!(held, HashSet::from([receipt(0).partition]));
-        assert_eq!(partitions.held(), None, "it is told once");
-        // What was on its way comes, and ends as it may.
-        let last = offset + 1_280;
-        for on_its_way in offset..last {
-            opened(&mut partitions, on_its_way);
-        }
-        for odd in (1..last).filter(|offset| offset % 3 == 1) {
-            partitions.settle(&receipt(odd), log);
-        }
-        let point = partitions.due().pop().unwrap();
-        let told = Settled::read(point.next, &point.beyond).unwrap();
-        assert!(point.beyond.len() <= 1_024 && told.contains(last - 1) == (last % 3 == 2), "all of it is told");
-        for offset in 0..last {
-            partitions.settle(&receipt(offset), log);
-        }
-        assert_eq!(partitions.held(), Some(HashSet::new()));
-    }
 }
