@@ -43,10 +43,11 @@ impl Broker {
         config(&self.0.bootstrap_servers(), properties)
     }
 
-    /// Writes to the topic that the sources read.
+    /// Writes to the topic that the sources read: to each of its partitions, for a producer that is let would write all to
+    /// one.
     fn sink(&self) -> Writer {
         let topics = SinkTopics { output: "alerts".into(), dead_letters: "alerts".into() };
-        Writer::start(&self.config(&[]), topics)
+        Writer::start(&self.config(&[("sticky.partitioning.linger.ms", "0")]), topics)
     }
 
     /// The mock delays every rebalance but the first by nearly the session timeout.
