@@ -4,7 +4,7 @@
 //! when trouble begins or changes, one when it has passed.
 
 use std::{
-    fmt,
+    fmt, mem,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -119,6 +119,8 @@ pub(super) struct Reporter {
 struct State {
     /// The last thing that went wrong with a single connection: why all brokers are down.
     cause: Option<String>,
+    /// Whether since then a broker was reached that could not be talked to, or let nobody in.
+    is_kept_out: bool,
     trouble: Option<Trouble>,
 }
 
@@ -136,11 +138,17 @@ impl Reporter {
             Code::BrokerTransportFailure | Code::OperationTimedOut | Code::Resolve => {
                 self.state().cause = Some(reason);
             }
+            // Said in better words already.
+            Code::AllBrokersDown if mem::take(&mut self.state().is_kept_out) => {}
             Code::AllBrokersDown => {
                 let cause = self.state().cause.clone().unwrap_or(reason);
                 self.trouble(unreachable(self.from, &self.servers, &cause));
             }
             Code::PartitionEOF => {}
+            Code::SSL | Code::Authentication | Code::SaslAuthenticationFailed => {
+                self.state().is_kept_out = true;
+                self.trouble(explain(self.from, code, &self.servers, &reason));
+            }
             _ => self.trouble(explain(self.from, code, &self.servers, &reason)),
         }
     }
@@ -320,10 +328,20 @@ pub(super) fn error_words(error: &KafkaError) -> String {
 /// Cuts what only a programmer wants, and escapes what a broker could have put in.
 pub(super) fn clean(reason: &str) -> String {
     let told = reason.split(" (after ").next().unwrap_or(reason).trim();
+    let told = without_place_in_source(told);
     told.chars()
         .take(MAX_REASON)
         .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
         .collect()
+}
+
+/// OpenSSL says of its first errors where in its source they arose.
+fn without_place_in_source(reason: &str) -> String {
+    let Some((before, error)) = reason.split_once(" error:") else { return reason.to_owned() };
+    match before.rsplit_once(' ') {
+        Some((told, place)) if place.contains(".c:") => format!("{told} error:{error}"),
+        _ => reason.to_owned(),
+    }
 }
 
 fn offsets(statistics: &Statistics) -> Vec<PartitionOffsets> {
@@ -379,6 +397,33 @@ mod tests {
         reporter.working();
         assert_eq!(words(&mut notices).as_deref(), Some("Working"));
         assert_eq!(words(&mut notices), None);
+    }
+
+    #[test]
+    fn that_it_is_not_let_in_is_told_once_and_not_as_a_broker_that_is_down() {
+        let (reporter, mut notices) = reporter();
+        let from_source =
+            "ssl/statem/statem_clnt.c:2125:tls_post_process_server_certificate error:0A000086:SSL routines::failed";
+        let told_later = "error:0A000086:SSL routines::failed";
+        for reason in [from_source, told_later] {
+            let of_broker = format!("kafka-1:9092/bootstrap: {reason} (after 2ms in state SSL_HANDSHAKE)");
+            let handshake =
+                format!("kafka-1:9092/bootstrap: SSL handshake failed: {reason} (after 2ms in state SSL_HANDSHAKE)");
+            reporter.error(&KafkaError::Global(Code::BrokerTransportFailure), &of_broker);
+            reporter.error(&KafkaError::Global(Code::SSL), &handshake);
+            reporter.error(&KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down");
+        }
+        let told = words(&mut notices).unwrap();
+        assert!(
+            told.contains("no encrypted connection to kafka: kafka-1:9092/bootstrap: SSL handshake failed: error:"),
+            "{told}"
+        );
+        assert_eq!(words(&mut notices), None);
+        // Then it goes down.
+        reporter.error(&KafkaError::Global(Code::BrokerTransportFailure), "kafka-1:9092: Connection refused");
+        reporter.error(&KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down");
+        let told = words(&mut notices).unwrap();
+        assert!(told.contains("no kafka broker can be reached: kafka-1:9092: Connection refused"), "{told}");
     }
 
     #[rstest]

@@ -45,6 +45,7 @@ use crate::{
     domain::{
         commit_point::CommitPoint,
         record::{Epoch, Partition, Record},
+        time::BootTime,
     },
 };
 
@@ -90,6 +91,8 @@ pub(super) struct Consumer {
     read: HashSet<Arc<str>>,
     /// Assigned, and not read yet.
     waiting: Waiting,
+    /// Nothing is read again before, for the brokers did not say where.
+    not_again_before: BootTime,
     clock: Clock,
     /// Whether an assignment could not be taken up.
     failed: bool,
@@ -129,6 +132,7 @@ impl Consumer {
             denial: Denial::default(),
             read: HashSet::new(),
             waiting: Waiting::default(),
+            not_again_before: BootTime::from_origin(Duration::ZERO),
             clock: Clock::machine(),
             failed: false,
         })

@@ -33,6 +33,9 @@ use crate::{
 const LOG_POLLS: usize = 3;
 const LOG_POLL: Duration = Duration::from_millis(20);
 
+/// Asking brokers that do not answer takes seconds, in which nothing else is read.
+const AGAIN_AFTER_FAILURE: Duration = Duration::from_mins(1);
+
 impl Consumer {
     /// Takes up what Kafka says the places of; the rest waits, for one that has no place must not hold up the others.
     pub(super) fn assign(&mut self, list: &TopicPartitionList) {
@@ -191,14 +194,16 @@ impl Consumer {
     /// Reads partitions again from these records on, so far as they are this instance's.
     pub(super) fn read_again(&mut self, mut from: HashMap<Partition, Receipt>) {
         from.retain(|_, from| self.assigned.is_current(from));
-        if from.is_empty() || self.connection.callbacks().is_rebalancing() {
+        let now = self.clock.boot();
+        if from.is_empty() || self.connection.callbacks().is_rebalancing() || now < self.not_again_before {
             return;
         }
         let list = self.assigned.list_where(|partition| from.contains_key(partition));
         if let Err(error) = self.relocate(&list, &from) {
+            self.not_again_before = now + AGAIN_AFTER_FAILURE;
             tracing::warn!(
                 error = %notice::error_words(&error),
-                "records that were set aside can't be read again now; it is tried again in some seconds"
+                "records that were set aside can't be read again now; it is tried again in a minute"
             );
         }
     }

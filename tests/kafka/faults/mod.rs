@@ -4,6 +4,7 @@
 mod brokers;
 mod input;
 mod rights;
+mod sign_in;
 
 use std::{collections::HashMap, thread, time::Duration};
 

@@ -49,6 +49,41 @@ impl Node {
         Self::format_and_start(model, port, &settings, &["--standalone", "--cluster-id", "AAAAAAAAAAAAAAAAAAAAAA"])
     }
 
+    /// A cluster of its own with a second listener, [`encrypted`](Self::encrypted), where clients sign in by SCRAM-SHA-256.
+    /// `identity`: its key and certificate, read at each start.
+    pub fn with_sign_in(model: &Broker, identity: &Path) -> Self {
+        let port = next_port();
+        let (plain, controller) = (format!("PLAINTEXT://127.0.0.1:{port}"), format!("127.0.0.1:{}", port + 1));
+        let encrypted = format!("SASL_SSL://127.0.0.1:{}", port + 2);
+        let settings = format!(
+            "listeners={plain},CONTROLLER://{controller},{encrypted}\nadvertised.listeners={plain},{encrypted}\n\
+             controller.quorum.bootstrap.servers={controller}\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL\n\
+             sasl.enabled.mechanisms=SCRAM-SHA-256\n\
+             listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=\
+             org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+             ssl.keystore.type=PEM\nssl.keystore.location={}\n",
+            identity.display()
+        );
+        Self::format_and_start(model, port, &settings, &["--standalone", "--cluster-id", "AAAAAAAAAAAAAAAAAAAAAA"])
+    }
+
+    /// The listener of a broker [with sign-in](Self::with_sign_in).
+    pub fn encrypted(&self) -> String {
+        let plain: SocketAddr = self.bootstrap.parse().unwrap();
+        format!("127.0.0.1:{}", plain.port() + 2)
+    }
+
+    /// Lets a user sign in with this password, or not any more.
+    pub fn user(&self, name: &str, password: Option<&str>) {
+        let change = match password {
+            Some(password) => ["--add-config".to_owned(), format!("SCRAM-SHA-256=[password={password}]")],
+            None => ["--delete-config".to_owned(), "SCRAM-SHA-256".to_owned()],
+        };
+        let user = ["--bootstrap-server", &self.bootstrap, "--alter", "--entity-type", "users", "--entity-name", name];
+        self.java.run("kafka.admin.ConfigCommand", &[&user[..], &change.each_ref().map(String::as_str)].concat());
+    }
+
     /// A cluster of its own that each of these proxies leads to, under an address of its own. What a transaction that is
     /// open for too long left is ended soon after.
     pub fn behind(model: &Broker, proxies: &mut [Proxy], runtime: &Runtime) -> Self {
