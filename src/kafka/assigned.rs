@@ -1,6 +1,7 @@
 //! The partitions that are this instance's, and what goes between them and librdkafka's own types.
 
 use std::{
+    collections::HashSet,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -39,6 +40,8 @@ struct Entry {
     reached: i64,
     /// Whether, while it is read again, its end came first.
     end_came: bool,
+    /// Whether a record or its end came since reading was resumed last.
+    is_heard: bool,
 }
 
 impl Entry {
@@ -56,7 +59,8 @@ impl Assigned {
         let partition = Partition { topic, number: partition.number };
         self.entries.retain(|known| known.partition != partition);
         let reached = place.next;
-        self.entries.push(Entry { partition: partition.clone(), epoch, place, reached, end_came: false });
+        let entry = Entry { partition: partition.clone(), epoch, place, reached, end_came: false, is_heard: false };
+        self.entries.push(entry);
         partition
     }
 
@@ -94,10 +98,25 @@ impl Assigned {
         mem::take(&mut self.caught_up)
     }
 
-    /// A partition has no more records. True where that is not as far as it was read, once each time it is read again.
-    pub(super) fn end_came_early(&mut self, number: i32) -> bool {
-        let mut ended = self.entries.iter_mut().filter(|known| known.partition.number == number);
-        ended.any(|entry| entry.is_read_again() && !mem::replace(&mut entry.end_came, true))
+    /// A partition of some topic has no more records. True where that is not as far as it was read, once each time it is
+    /// read again.
+    pub(super) fn end_came(&mut self, number: i32) -> bool {
+        let mut is_early = false;
+        for entry in self.entries.iter_mut().filter(|known| known.partition.number == number) {
+            entry.is_heard = true;
+            is_early |= entry.is_read_again() && !mem::replace(&mut entry.end_came, true);
+        }
+        is_early
+    }
+
+    /// Partitions of which neither a record nor their end came since [`listen_anew`](Self::listen_anew).
+    pub(super) fn unheard(&self) -> HashSet<Partition> {
+        self.entries.iter().filter(|known| !known.is_heard).map(|known| known.partition.clone()).collect()
+    }
+
+    /// Reading is resumed.
+    pub(super) fn listen_anew(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.is_heard = false);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -125,6 +144,7 @@ impl Assigned {
         self.last = self.find(message.topic(), message.partition())?;
         let entry = self.entries.get_mut(self.last)?;
         let was_read_again = entry.is_read_again();
+        entry.is_heard = true;
         entry.place.next = message.offset() + 1;
         self.caught_up |= was_read_again && !entry.is_read_again();
         entry.reached = entry.reached.max(entry.place.next);

@@ -8,12 +8,19 @@ use rdkafka::{
 };
 
 use super::{assigned::Assigned, callbacks::Callbacks, notice};
-use crate::domain::record::Partition;
+use crate::domain::{record::Partition, time::BootTime};
 
 /// A pause shorter than this is not told to librdkafka, which would throw away what it has fetched ahead.
 const SHORT_PAUSE: Duration = Duration::from_millis(250);
 
+/// So long those that have waited are fetched before the others.
+const HEAD_START: Duration = Duration::from_secs(2);
+
 /// Whether records of all partitions, or of some, are held back.
+///
+/// Each pause throws away what was fetched, and what comes first once it is over may fill the read window at once: a partition
+/// whose leader is slower would never be read while there is a backlog. So those of which nothing came before the pause are
+/// fetched alone at first.
 #[derive(Default)]
 pub(super) struct Flow {
     /// How long all have been held back so far.
@@ -22,6 +29,8 @@ pub(super) struct Flow {
     paused: bool,
     /// Partitions of which nothing is fetched.
     held: HashSet<Partition>,
+    /// Those that are fetched alone, and until when, if nothing comes of them.
+    first: Option<(HashSet<Partition>, BootTime)>,
 }
 
 impl Flow {
@@ -29,16 +38,28 @@ impl Flow {
     pub(super) fn hold(&mut self, kafka: &BaseConsumer<Callbacks>, assigned: &Assigned, waited: Duration) -> bool {
         self.held_for = self.held_for.saturating_add(waited);
         if self.held_for >= SHORT_PAUSE && !mem::replace(&mut self.paused, true) {
+            self.first = None;
             tell_paused(kafka, &assigned.list_where(|_| true));
         }
         self.paused
     }
 
-    /// Fetches again what is not held back by itself.
-    pub(super) fn release(&mut self, kafka: &BaseConsumer<Callbacks>, assigned: &Assigned) {
+    /// Fetches again what is not held back by itself: at first only what has waited longest.
+    pub(super) fn release(&mut self, kafka: &BaseConsumer<Callbacks>, assigned: &mut Assigned, now: BootTime) {
         self.held_for = Duration::ZERO;
         if mem::take(&mut self.paused) {
-            tell_resumed(kafka, &assigned.list_where(|partition| !self.held.contains(partition)));
+            let first: HashSet<_> = assigned.unheard().difference(&self.held).cloned().collect();
+            assigned.listen_anew();
+            tell_resumed(kafka, &assigned.list_where(|partition| first.contains(partition)));
+            self.first = Some((first, now + HEAD_START));
+        }
+        let Some((first, until)) = &self.first else { return };
+        if now >= *until || first.is_disjoint(&assigned.unheard()) {
+            tell_resumed(
+                kafka,
+                &assigned.list_where(|partition| !first.contains(partition) && !self.held.contains(partition)),
+            );
+            self.first = None;
         }
     }
 
@@ -51,6 +72,10 @@ impl Flow {
     ) {
         if held == self.held {
             return;
+        }
+        // One of those that are fetched first may be among them.
+        if let Some((first, _)) = &mut self.first {
+            first.retain(|partition| !held.contains(partition));
         }
         tell_paused(kafka, &assigned.list_where(|partition| held.contains(partition)));
         let released = assigned.list_where(|partition| self.held.contains(partition) && !held.contains(partition));

@@ -170,7 +170,7 @@ impl Consumer {
             if full || paused {
                 self.wait_without_records(if full { FULL_RETRY } else { IDLE_POLL });
             } else {
-                self.flow.release(self.connection.kafka(), &self.assigned);
+                self.flow.release(self.connection.kafka(), &mut self.assigned, self.clock.boot());
                 self.fill_batch();
                 self.hand_over();
             }
@@ -220,7 +220,7 @@ impl Consumer {
                 true
             }
             Some(Err(KafkaError::PartitionEOF(number))) => {
-                if self.assigned.end_came_early(number) {
+                if self.assigned.end_came(number) {
                     self.connection.callbacks().set_misplaced();
                 }
                 if self.denial.end_heard() {

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::{
+    mocking::MockCluster,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
 use rstest::rstest;
 use tokio::time::timeout;
 
@@ -306,5 +309,31 @@ async fn a_partition_is_read_again_from_a_record_and_goes_on_where_it_was(
         let rest = of_it(&reader.quiet_for(Duration::from_secs(3)).await);
         assert_eq!(rest.first(), Some(&reached), "where it was");
     }
+    reader.stop().await;
+}
+
+/// Each pause throws away what was fetched of the slower one, and what comes of the other fills the read window.
+#[tokio::test]
+async fn a_partition_whose_leader_is_slower_is_read_too_where_reading_pauses_often() {
+    let broker = Broker(MockCluster::new(2).unwrap());
+    broker.0.create_topic("alerts", 2, 1).unwrap();
+    for (number, leader) in [(0, 1), (1, 2)] {
+        broker.0.partition_leader("alerts", number, Some(leader)).unwrap();
+    }
+    broker.sink().write_all(20_000).await;
+    broker.0.broker_round_trip_time(2, Duration::from_millis(400)).unwrap();
+    let mut reader = broker.source();
+    let mut seen = [0; 2];
+    for _ in 0..8 {
+        reader.handle.resume();
+        let mut records = reader.records(1).await;
+        reader.handle.pause();
+        // What was on its way, and until librdkafka is told of the pause.
+        records.extend(reader.quiet_for(Duration::from_secs(1)).await);
+        for record in records {
+            seen[usize::try_from(record.receipt.partition.number).unwrap()] += 1;
+        }
+    }
+    assert!(seen.iter().all(|records| *records > 500), "{seen:?}");
     reader.stop().await;
 }
