@@ -164,8 +164,10 @@ impl Connected {
     /// What is not sent yet never is. Its reports are fetched first: librdkafka waits for them, and only this thread fetches
     /// them.
     pub(super) fn abort(&mut self, limit: Limit<'_>) -> Result<(), KafkaError> {
-        self.kafka.purge(PurgeConfig::default().queue());
         while self.kafka.in_flight_count() > 0 && !limit.left().is_zero() {
+            // Not once: what was on the wire and is refused for what was refused before it goes back into the queue, which is
+            // not sent any more, and would stay there until its timeout.
+            self.kafka.purge(PurgeConfig::default().queue());
             self.kafka.poll(ROOM);
             while self.acks.try_recv().is_ok() {}
         }
