@@ -53,6 +53,8 @@ pub(crate) enum Kind {
     TooManyCalls,
     StrangeCall,
     NoProgress,
+    /// A partition stood still while others went on.
+    Starved,
     /// Answers came out long after they were there.
     Late,
     /// Producers were given up more often than something was done that explains it: instances drive each other out.

@@ -161,6 +161,19 @@ fn clean() -> Vec<Line> {
     lines
 }
 
+/// What is left of partition 1 comes three minutes late, and something of partition 0 between.
+fn stands_still(lines: &mut [Line]) {
+    let late = line(9_150, Fact::ReadAll).at;
+    for line in lines {
+        match &line.fact {
+            Fact::Read(read) if read.source == "in/0/0/0" && read.reading == Reading::During => line.at += 90 * SECOND,
+            Fact::Call(call) if line.at > late && call.path.contains("slow") => line.at += 90 * SECOND,
+            Fact::Read(_) | Fact::ReadAll | Fact::Sample(_) if line.at > late => line.at += 190 * SECOND,
+            _ => {}
+        }
+    }
+}
+
 fn change_read(line: &mut Line, change: impl FnOnce(&mut Read)) {
     let Fact::Read(read) = &mut line.fact else { panic!("{line:?}") };
     change(read);
@@ -330,6 +343,7 @@ fn a_clean_history_is_clean() {
     let late = line(66_100, Fact::ReadAll).at;
     lines.iter_mut().filter(|line| line.at > 109 * SECOND && line.at < late).for_each(|line| line.at += 57_100_000_000);
 })]
+#[case::a_partition_that_stands_still(Kind::Starved, |lines: &mut Vec<Line>| stands_still(lines))]
 #[case::published_late(Kind::Late, |lines: &mut Vec<Line>| {
     lines.iter_mut().filter(|line| matches!(line.fact, Fact::Call(_))).for_each(|line| line.at -= 2 * SECOND);
 })]
