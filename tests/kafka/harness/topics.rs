@@ -173,8 +173,9 @@ impl Topics {
         let mut asked = TopicPartitionList::new();
         asked.add_partition_range(&self.input, 0, PARTITIONS - 1);
         let consumer = self.consumer();
-        // A broker that has just come back may not answer for the group yet.
-        super::eventually("the group's offsets", ANSWER, || consumer.committed_offsets(asked.clone(), ANSWER).ok())
+        // A broker that has just come back may not answer for the group yet; and none does while a transaction is open that
+        // one left which was killed: for 30 s, and until the brokers look.
+        super::eventually("the group's offsets", super::LONG, || consumer.committed_offsets(asked.clone(), ANSWER).ok())
     }
 
     /// Commits this for the group, as a member may that is late.
