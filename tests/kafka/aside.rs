@@ -5,18 +5,17 @@ use std::{thread, time::Duration};
 use alert_ips::{
     clock::Clock,
     domain::alert::Severity,
-    sim::{
-        Mix, Plan,
-        world::{Message, TENANT, World},
-    },
+    sim::{Mix, Plan, world::TENANT},
 };
-use jiff::{Timestamp, ToSpan as _};
 use rstest::rstest;
 
-use crate::harness::{Broker, Checker, Config, Daemon, LONG, Service, Topics};
-
-const OTHER_TENANT: &str = "22222222-3333-4444-5555-666666666666";
-const OTHER_CLIENT: &str = "77777777-8888-9999-0000-111111111111";
+use crate::{
+    fleet::{
+        accounts::{OTHER_CLIENT, OTHER_TENANT},
+        alerts_of,
+    },
+    harness::{Broker, Checker, Config, Daemon, LONG, Service, Topics},
+};
 
 /// Of the one that may not call, and of the other: far more, and fewer, than are open at the same time.
 const REFUSED: usize = 3_600;
@@ -28,11 +27,6 @@ const COMMITTED: Duration = Duration::from_secs(3);
 
 /// For so long the one may not call: until the other's alerts are answered, a kill and a start.
 const FROZEN: Duration = Duration::from_mins(1);
-
-fn alerts(seed: u64, tenant: &str, count: usize) -> Vec<Message> {
-    let mut world = World::new(seed, Timestamp::now() - 10.minutes()).tenant(tenant);
-    (0..count).map(|_| world.alert(Severity::Medium)).collect()
-}
 
 #[rstest]
 #[case::exactly_once("exactly-once", &[("session.timeout.ms", "6000")], Daemon::kill)]
@@ -50,7 +44,10 @@ fn a_tenant_that_may_not_call_does_not_stop_the_reading_for_the_others(
     let until = Clock::machine().boot() + FROZEN;
     refused.sim.switch(|switches| switches.frozen_until = Some(until));
     let topics = Topics::create(&kafka.bootstrap, "aside");
-    let (mut many, few) = (alerts(17, TENANT, REFUSED).into_iter(), alerts(18, OTHER_TENANT, ANSWERED));
+    let (mut many, few) = (
+        alerts_of(Severity::Medium, 17, TENANT, REFUSED).into_iter(),
+        alerts_of(Severity::Medium, 18, OTHER_TENANT, ANSWERED),
+    );
     let each = REFUSED / ANSWERED;
     topics.seed(few.into_iter().flat_map(|one| many.by_ref().take(each).chain([one]).collect::<Vec<_>>()).collect());
     let config = Config::new(&topics, &refused.origin)

@@ -16,8 +16,8 @@ use super::{LIMITS, alert_of, calls, config, high_alerts, ids, service};
 use crate::harness::{Broker, CLIENT, Config, Daemon, JournalMessage, LONG, Service, Topics};
 
 /// The second tenant and its app registration. Both ids together lie in another partition of the journal than the first.
-const OTHER_TENANT: &str = "22222222-3333-4444-5555-666666666666";
-const OTHER_CLIENT: &str = "77777777-8888-9999-0000-111111111111";
+pub(crate) const OTHER_TENANT: &str = "22222222-3333-4444-5555-666666666666";
+pub(crate) const OTHER_CLIENT: &str = "77777777-8888-9999-0000-111111111111";
 
 /// What `share = 0.5` leaves of `LIMITS`: so much the second tenant's service allows.
 const HALF: [&str; 2] = ["10 per 1s", "30 per 10s"];

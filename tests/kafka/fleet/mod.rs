@@ -5,7 +5,7 @@
 //! them and counts for itself. That is at most 5.5 calls a second, so a run of 3,000 alerts takes eight minutes: CI runs fewer, and `ALERT_IPS_FULL=1`
 //! all of them. `ALERT_IPS_SEED` repeats a run's disturbances.
 
-mod accounts;
+pub(crate) mod accounts;
 mod chaos;
 mod fails_closed;
 mod limits;
@@ -63,8 +63,13 @@ pub(super) fn new_alerts(seed: u64, count: usize) -> Vec<Message> {
 
 /// The same, all of them High, so that nothing but the limits holds them back, and in a shape that names the tenant.
 fn high_alerts(seed: u64, tenant: &str, count: usize) -> Vec<Message> {
+    alerts_of(Severity::High, seed, tenant, count)
+}
+
+/// New alerts of this severity, in a shape that names the tenant.
+pub(crate) fn alerts_of(severity: Severity, seed: u64, tenant: &str, count: usize) -> Vec<Message> {
     let mut world = World::new(seed, Timestamp::now() - 10.minutes()).tenant(tenant);
-    (0..count).map(|_| world.alert(Severity::High)).collect()
+    (0..count).map(|_| world.alert(severity)).collect()
 }
 
 /// New alerts, and `percent` of all messages repeat one of those before.

@@ -13,6 +13,9 @@ use tokio::runtime::Runtime;
 
 use super::{Broker, LONG, Proxy, broker::next_port, eventually};
 
+/// How the folder of a cluster of one node is made.
+const ALONE: [&str; 3] = ["--standalone", "--cluster-id", "AAAAAAAAAAAAAAAAAAAAAA"];
+
 pub struct Node {
     pub bootstrap: String,
     java: Java,
@@ -46,7 +49,7 @@ impl Node {
              authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
              allow.everyone.if.no.acl.found=true\n"
         );
-        Self::format_and_start(model, port, &settings, &["--standalone", "--cluster-id", "AAAAAAAAAAAAAAAAAAAAAA"])
+        Self::format_and_start(model, port, &settings, &ALONE)
     }
 
     /// A cluster of its own with a second listener, [`encrypted`](Self::encrypted), where clients sign in by SCRAM-SHA-256.
@@ -65,7 +68,7 @@ impl Node {
              ssl.keystore.type=PEM\nssl.keystore.location={}\n",
             identity.display()
         );
-        Self::format_and_start(model, port, &settings, &["--standalone", "--cluster-id", "AAAAAAAAAAAAAAAAAAAAAA"])
+        Self::format_and_start(model, port, &settings, &ALONE)
     }
 
     /// The listener of a broker [with sign-in](Self::with_sign_in).
@@ -103,8 +106,7 @@ impl Node {
             each(|(port, _)| format!(",WAY{port}:PLAINTEXT")),
             port + 1,
         );
-        let alone = ["--standalone", "--cluster-id", "AAAAAAAAAAAAAAAAAAAAAA"];
-        let node = Self::format_and_start(model, port, &settings, &alone);
+        let node = Self::format_and_start(model, port, &settings, &ALONE);
         for (proxy, (port, _)) in proxies.iter_mut().zip(&ways) {
             proxy.run(runtime, &[(Ipv4Addr::LOCALHOST, *port).into()]);
         }
