@@ -56,11 +56,18 @@ impl Dispatcher {
 
     /// Forgets the records of logs that were given up or began anew; whoever reads them next begins with them again.
     pub(super) fn forget_ended_logs(&mut self) {
-        for log in self.partitions.take_ended() {
+        let ended = self.partitions.take_ended();
+        if ended.is_empty() {
+            return;
+        }
+        for log in ended {
             self.lives.end(log);
             for (_, open) in self.open.extract_if(|_, open| open.log == log) {
                 self.window.release(&open.size);
             }
+        }
+        if let Delivery::AtLeastOnce(delivery) = &mut self.delivery {
+            delivery.writes.forget(|record| self.open.contains_key(&record));
         }
     }
 

@@ -92,7 +92,12 @@ impl Dispatcher {
         let now = self.clock.boot();
         let Delivery::AtLeastOnce(delivery) = &mut self.delivery else { return };
         let writes = &mut delivery.writes;
-        let Some(to) = writes.to(id) else { return };
+        let Some((to, record)) = writes.to(id).zip(writes.record(id)) else { return };
+        if !self.open.contains_key(&record) {
+            // Its partition was given up: the next owner publishes it.
+            writes.take(id);
+            return;
+        }
         match Remedy::of(failed, to) {
             Remedy::Replace { bytes } => {
                 if let Some((record, write)) = writes.take(id)

@@ -39,6 +39,8 @@ impl Dispatcher {
     }
 
     async fn leave_group(&mut self) {
+        // The source waits for the answer to what the group took away before.
+        self.leave_at_once();
         while let Some(event) = self.events.recv().await {
             match event {
                 SourceEvent::Stopped => return,

@@ -53,6 +53,9 @@ impl Dispatcher {
             Outcome::Aborted(_) => false,
             Outcome::Found(settled) => !settled.is_empty(),
         };
+        let is_refused = |(_, failed): &(usize, WriteFailed)| !matches!(failed, WriteFailed::Retriable(_));
+        transactions
+            .has_ended(committed, matches!(&outcome, Outcome::Aborted(failures) if failures.iter().any(is_refused)));
         self.reporting.metrics.transaction_ended(committed);
         match outcome {
             Outcome::Committed => ready.iter().for_each(|ready| self.committed_with(ready)),

@@ -37,6 +37,7 @@ use crate::{
     domain::{
         phase::Phase,
         record::{Destination, Partition, Record},
+        time::BootTime,
     },
     kafka::{
         notice::{Client, News, Notice},
@@ -51,6 +52,9 @@ use crate::{
 
 /// How often what is settled is committed.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
+
+/// Commits that fail for so long are told: a rebalance or a restart of a broker makes one or two fail.
+const COMMITS_FAIL_FOR: Duration = Duration::from_secs(15);
 
 /// Most events of one kind taken in one turn of the loop.
 const BATCH: usize = 1024;
@@ -115,8 +119,8 @@ pub struct Dispatcher {
     /// Partitions that are to be given up as soon as what is under way in them has ended.
     leaves: Vec<Leave>,
     lives: Lives,
-    /// Why the last commit failed, if it did.
-    commit_trouble: Option<String>,
+    /// That the last commit failed, if it did.
+    commit_trouble: Option<CommitTrouble>,
     /// Every record that is not settled.
     open: HashMap<RecordId, Open>,
     last_record: RecordId,
@@ -129,6 +133,15 @@ pub struct Dispatcher {
     is_cut_off: bool,
     /// Records let go while draining.
     left_open: usize,
+}
+
+/// Commits fail.
+struct CommitTrouble {
+    /// The last one's reason.
+    error: String,
+    since: BootTime,
+    /// Whether `/readyz` says so.
+    is_told: bool,
 }
 
 /// A record that is not settled.
@@ -264,20 +277,35 @@ impl Dispatcher {
         }
     }
 
-    /// Says once that commits fail, and once that they do not any more.
+    /// Says once that commits fail, and once that they do not any more; where they go on failing, also that to `/readyz`.
     fn committed(&mut self, error: Option<String>) {
-        if let Some(error) = &error {
-            self.partitions.commit_again();
-            if self.commit_trouble.as_ref() != Some(error) {
-                tracing::warn!(
-                    %error,
-                    "a commit failed; it is made again every second, and what is not committed is read again after a restart"
-                );
+        let now = self.clock.boot();
+        let Some(error) = error else {
+            if let Some(trouble) = self.commit_trouble.take() {
+                tracing::info!("commits succeed again");
+                if trouble.is_told {
+                    self.reporting.input.set(Condition::Ok);
+                }
             }
-        } else if self.commit_trouble.is_some() {
-            tracing::info!("commits succeed again");
+            return;
+        };
+        self.partitions.commit_again();
+        if self.commit_trouble.as_ref().is_none_or(|trouble| trouble.error != error) {
+            tracing::warn!(
+                %error,
+                "a commit failed; it is made again every second, and what is not committed is read again after a restart"
+            );
         }
-        self.commit_trouble = error;
+        let (since, is_told) = self.commit_trouble.take().map_or((now, false), |known| (known.since, known.is_told));
+        let is_told = is_told || now.saturating_since(since) >= COMMITS_FAIL_FOR;
+        if is_told {
+            self.reporting.input.set(Condition::Waiting(format!(
+                "commits fail: {error}; they are made again every second; until one succeeds, a restart publishes again what is \
+                 published now; look at the brokers' __consumer_offsets, at this group's rights, and whether \
+                 input.max_commit_metadata is more than their offset.metadata.max.bytes"
+            )));
+        }
+        self.commit_trouble = Some(CommitTrouble { error, since, is_told });
     }
 
     fn ended(&mut self, ended: Ended) {

@@ -24,6 +24,10 @@ const MOST_DOUBLINGS: u32 = 6;
 /// Wait after a transaction that was aborted, for whatever reason, and where nothing may go into one yet.
 const REST: Duration = Duration::from_millis(100);
 
+/// After a transaction that Kafka did not take in time, or not for another reason than its writes, the next has half as
+/// much; and after one that was committed twice as much again.
+const MOST_HALVINGS: u32 = 10;
+
 /// A decided record with all that it led to.
 #[derive(Debug)]
 pub(super) struct Ready {
@@ -61,6 +65,8 @@ pub(super) struct Transactions {
     on_way: Option<Vec<OnWay>>,
     /// No transaction begins before.
     not_before: BootTime,
+    /// How often the most that a transaction may have is halved.
+    halvings: u32,
     /// No write to these is tried before.
     refused: [(Destination, BootTime); 2],
 }
@@ -68,7 +74,15 @@ pub(super) struct Transactions {
 impl Transactions {
     pub(super) fn new(transactor: Transactor, ended: mpsc::Receiver<Transacted>) -> Self {
         let refused = [Destination::Output, Destination::DeadLetters].map(|to| (to, BootTime::default()));
-        Self { transactor, ended, waiting: VecDeque::new(), on_way: None, not_before: BootTime::default(), refused }
+        Self {
+            transactor,
+            ended,
+            waiting: VecDeque::new(),
+            on_way: None,
+            not_before: BootTime::default(),
+            halvings: 0,
+            refused,
+        }
     }
 
     pub(super) fn push(&mut self, record: RecordId, writes: Vec<Write>) {
@@ -95,7 +109,7 @@ impl Transactions {
     pub(super) fn take(&mut self, now: BootTime) -> Vec<Ready> {
         let (mut taken, mut left, mut bytes) = (Vec::new(), VecDeque::new(), 0);
         while let Some(ready) = self.waiting.pop_front() {
-            if taken.len() == MOST_RECORDS || bytes > MOST_BYTES {
+            if taken.len() >= MOST_RECORDS >> self.halvings || bytes > MOST_BYTES >> self.halvings {
                 left.push_back(ready);
                 break;
             }
@@ -146,6 +160,15 @@ impl Transactions {
         let Transacted { mut batch, outcome } = transacted;
         let points = std::mem::take(&mut batch.points);
         (joined(self.on_way.take().unwrap_or_default(), batch), points, outcome)
+    }
+
+    /// To be told of each end of a transaction. `at_fault`: whether a write of it was the reason that it was aborted.
+    pub(super) fn has_ended(&mut self, committed: bool, at_fault: bool) {
+        if committed {
+            self.halvings = self.halvings.saturating_sub(1);
+        } else if !at_fault {
+            self.halvings = (self.halvings + 1).min(MOST_HALVINGS);
+        }
     }
 
     /// Waits a moment before the next one.

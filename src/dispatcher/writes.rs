@@ -76,6 +76,25 @@ impl Writes {
         }
     }
 
+    /// Forgets the writes of records that are not open any more, but for those that the sink has.
+    pub(super) fn forget(&mut self, is_open: impl Fn(RecordId) -> bool) {
+        let Self { unacknowledged, outputs, dead_letters, .. } = self;
+        for queue in [outputs, dead_letters] {
+            queue.ids.retain(|id| {
+                let wanted = unacknowledged.get(id).is_some_and(|(record, _)| is_open(*record));
+                if !wanted {
+                    unacknowledged.remove(id);
+                }
+                wanted
+            });
+        }
+    }
+
+    /// The record of a write that is not acknowledged.
+    pub(super) fn record(&self, id: WriteId) -> Option<RecordId> {
+        self.unacknowledged.get(&id).map(|(record, _)| *record)
+    }
+
     /// When the next round of sending is due, if any write waits for its time and not for room.
     pub(super) fn next_round(&self) -> Option<BootTime> {
         let waiting = [&self.outputs, &self.dead_letters].into_iter().filter(|queue| !queue.ids.is_empty());

@@ -103,8 +103,20 @@ impl Progress {
         self.settled.longest(watermark, watermark) <= most || self.settled.write(watermark, usize::MAX).len() <= most
     }
 
+    /// Whether reading is to wait for the oldest open records: else telling what is settled could take more than `most` bytes,
+    /// however the open ones end. So many records are `on_their_way` whatever is said.
+    ///
+    /// Reading up to what those before have settled takes no more than is told already. And with nothing open, there is
+    /// nothing to wait for: what is read next moves the watermark.
+    pub fn must_wait(&self, most: usize, on_their_way: i64) -> bool {
+        let beyond_what_is_told = self
+            .next
+            .is_some_and(|next| self.settled.end().is_none_or(|told| next.saturating_add(on_their_way) >= told));
+        beyond_what_is_told && !self.open.is_empty() && self.longest_text() > most
+    }
+
     /// The most bytes that telling what is settled may take, however the open records end.
-    pub fn longest_text(&self) -> usize {
+    fn longest_text(&self) -> usize {
         let (Some(watermark), Some(end)) = (self.watermark(), self.end) else { return 0 };
         self.settled.longest(watermark, end)
     }
@@ -128,6 +140,34 @@ mod tests {
     #[test]
     fn nothing_read_means_nothing_to_commit() {
         assert_eq!(Progress::default().watermark(), None);
+    }
+
+    /// A partition at its bound, taken over: of two tenants' records in turn one's are settled, and none of the other's.
+    #[test]
+    fn a_reader_that_takes_over_at_the_bound_reads_again_what_is_open() {
+        let (most, on_their_way) = (400, 256);
+        let mut before = Progress::default();
+        let mut offset = 0;
+        while !before.must_wait(most, on_their_way) {
+            before.open(offset);
+            if offset % 2 == 1 {
+                before.settle(offset);
+            }
+            offset += 1;
+        }
+        let mut progress = resumed(&before);
+        assert!(!progress.must_wait(most, on_their_way), "nothing is open");
+        let again: Vec<_> = (0..offset).step_by(2).collect();
+        for open in &again {
+            assert!(*open > offset - on_their_way || !progress.must_wait(most, on_their_way), "at {open} of {offset}");
+            assert!(progress.open(*open));
+        }
+        assert!(progress.must_wait(most, on_their_way), "beyond what is told it waits as before");
+        for open in again {
+            progress.settle(open);
+        }
+        assert!(!progress.must_wait(most, on_their_way));
+        assert_eq!(progress.watermark(), Some(offset));
     }
 
     #[test]

@@ -66,6 +66,11 @@ impl Settled {
         self.ranges.range(offset..).next().map(|(start, end)| *start..*end)
     }
 
+    /// One past the last settled offset; `None` where nothing is settled.
+    pub fn end(&self) -> Option<i64> {
+        self.ranges.last_key_value().map(|(_, end)| *end)
+    }
+
     /// Adds a range, and swallows those that it touches or overlaps.
     pub fn insert(&mut self, mut added: Range<i64>) {
         while let Some(earlier) = self.before(added.end.saturating_add(1)).filter(|range| range.end >= added.start) {
@@ -175,7 +180,7 @@ impl Settled {
     ///
     /// A character stands for five offsets at least, as bits or as a digit of a run, but for those of very long ranges.
     pub fn longest(&self, next: i64, end: i64) -> usize {
-        let end = self.ranges.last_key_value().map_or(end, |(_, last)| end.max(*last));
+        let end = self.end().map_or(end, |last| end.max(last));
         let others = end.saturating_sub(next).saturating_sub(self.very_long).max(0);
         let bits = usize::try_from(others / BITS).unwrap_or(usize::MAX);
         bits.saturating_add(PREFIX.len() + self.characters + 1)

@@ -248,11 +248,18 @@ impl Leaders {
     }
 }
 
-/// Whether the topic is not there. A cluster that does not answer has it.
+/// Whether the topic is not there. A cluster that does not answer has it. Asked twice: a broker that has just started may
+/// not know yet what there is.
 pub(super) fn is_gone(kafka: &BaseConsumer<Callbacks>, topic: &str) -> bool {
-    let Ok(metadata) = kafka.fetch_metadata(Some(topic), SHORT_LIMIT) else { return false };
-    let known = metadata.topics().iter().find(|known| known.name() == topic);
-    known.is_some_and(|known| known.error() == Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART))
+    let is_unknown = || {
+        let Ok(metadata) = kafka.fetch_metadata(Some(topic), SHORT_LIMIT) else { return false };
+        let known = metadata.topics().iter().find(|known| known.name() == topic);
+        known.is_some_and(|known| known.error() == Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART))
+    };
+    is_unknown() && {
+        thread::sleep(PAUSE);
+        is_unknown()
+    }
 }
 
 /// Whether the group has committed anything of the topic.

@@ -28,6 +28,9 @@ pub(super) const STEP: Duration = Duration::from_secs(5);
 /// Wait for room in the producer's queue.
 const ROOM: Duration = Duration::from_millis(5);
 
+/// In words.
+const TOO_SLOW: &str = "its writes were not acknowledged in time";
+
 /// A producer of a `transactional.id`.
 pub(super) struct Connected {
     pub kafka: BaseProducer<Callbacks>,
@@ -37,12 +40,14 @@ pub(super) struct Connected {
     /// Whether a request that changes what a transaction comes to may have been sent twice, so that one may come to the brokers
     /// late.
     in_doubt: Cell<bool>,
+    /// Writes of the transaction that failed, by their place in the batch, as far as they are reported.
+    failures: Vec<(usize, WriteFailed)>,
 }
 
 /// Why a transaction did not come to its end.
 pub(super) enum Broken {
-    /// It is to be aborted. Nobody was told to commit it.
-    Abort(Vec<(usize, WriteFailed)>),
+    /// It is to be aborted, for this reason where it is not one of its writes. Nobody was told to commit it.
+    Abort(Option<String>),
     /// The producer is of no more use. Nobody was told to commit it.
     Gone(Code, String),
     /// It may be committed, or not.
@@ -73,7 +78,7 @@ impl Connected {
         let (sender, acks) = mpsc::channel(2 * MAX_UNACKNOWLEDGED);
         let callbacks = Callbacks::new(config, topics, sender, notices);
         let kafka = BaseProducer::from_config_and_context(&config.transactional_producer(name), callbacks)?;
-        Ok(Self { kafka, acks, initialised: false, in_doubt: Cell::new(false) })
+        Ok(Self { kafka, acks, initialised: false, in_doubt: Cell::new(false), failures: Vec::new() })
     }
 
     /// Whether a request may come to the brokers late.
@@ -91,17 +96,16 @@ impl Connected {
     ) -> Result<(), Broken> {
         self.kafka.begin_transaction().map_err(|error| before_the_end(&error))?;
         crash_point::pass(Point::TransactionBegun);
-        let mut failures = Vec::new();
         for (n, outgoing) in batch.writes.iter().enumerate() {
             self.send(topics, n, outgoing, limit)?;
             // A message may lead to more writes than there is room for reports.
-            self.take_reports(&mut failures);
+            self.take_reports();
             crash_point::pass(Point::TransactionProduced);
         }
-        self.all_written(failures, limit)?;
+        self.all_written(limit)?;
         // Only the source knows whether these partitions are still this instance's, and as which member of the group. Of one
         // that it gives up before this has ended, the brokers refuse the offsets: the group has gone on without this member.
-        let Some(stamped) = source.stamp(&batch.points, STEP) else { return Err(Broken::Abort(Vec::new())) };
+        let Some(stamped) = source.stamp(&batch.points, STEP) else { return Err(Broken::Abort(None)) };
         crash_point::pass(Point::TransactionBeforeOffsets);
         if stamped.list.count() > 0 {
             self.tell(limit, |kafka| kafka.send_offsets_to_transaction(&stamped.list, &stamped.group, STEP))
@@ -109,7 +113,7 @@ impl Connected {
         }
         crash_point::pass(Point::TransactionBeforeCommit);
         self.tell(limit, |kafka| kafka.commit_transaction(STEP)).map_err(|error| match &error {
-            KafkaError::Flush(_) => Broken::Abort(Vec::new()),
+            KafkaError::Flush(_) => Broken::Abort(None),
             // Also one that asks for an abort: a request whose answer was lost may have been obeyed.
             error => Broken::Unknown(words(error)),
         })?;
@@ -123,11 +127,18 @@ impl Connected {
                 self.kafka.poll(Duration::ZERO);
                 return Ok(());
             };
+            if code(&error) == Code::State {
+                // Nothing is taken any more: one of those before it was refused, and its report says which.
+                return Err(Broken::Abort(Some("one of its writes failed".to_owned())));
+            }
             let kafka = &self.kafka;
             match kafka.context().refused(&error, fatal(kafka).map(|(_, words)| words), outgoing) {
                 Refusal::QueueFull if !limit.left().is_zero() => kafka.poll(ROOM),
-                Refusal::QueueFull => return Err(Broken::Abort(Vec::new())),
-                Refusal::Failed(failed) => return Err(Broken::Abort(vec![(n, failed)])),
+                Refusal::QueueFull => return Err(Broken::Abort(Some(TOO_SLOW.to_owned()))),
+                Refusal::Failed(failed) => {
+                    self.failures.push((n, failed));
+                    return Err(Broken::Abort(None));
+                }
                 Refusal::Fatal(words) => {
                     return Err(Broken::Gone(fatal(kafka).map_or(Code::Fatal, |(code, _)| code), words));
                 }
@@ -136,24 +147,23 @@ impl Connected {
     }
 
     /// Which writes were refused, of those that are reported so far.
-    fn take_reports(&mut self, failures: &mut Vec<(usize, WriteFailed)>) {
+    fn take_reports(&mut self) {
         while let Ok(Ack { write, result }) = self.acks.try_recv() {
-            failures.extend(result.err().map(|failed| (write.0, failed)));
+            self.failures.extend(result.err().map(|failed| (write.0, failed)));
         }
     }
 
     /// Waits until every write is acknowledged, or one is refused: from then on librdkafka sends none of the others, which
     /// would wait for their timeout.
-    fn all_written(&mut self, mut failures: Vec<(usize, WriteFailed)>, limit: Limit<'_>) -> Result<(), Broken> {
+    fn all_written(&mut self, limit: Limit<'_>) -> Result<(), Broken> {
         loop {
             self.kafka.poll(ROOM);
             // Looked at before the reports are: none comes after it.
             let is_all_reported = self.kafka.in_flight_count() == 0;
-            self.take_reports(&mut failures);
-            if !failures.is_empty() || limit.left().is_zero() {
-                return Err(
-                    fatal(&self.kafka).map_or(Broken::Abort(failures), |(code, words)| Broken::Gone(code, words))
-                );
+            self.take_reports();
+            if !self.failures.is_empty() || limit.left().is_zero() {
+                let reason = self.failures.is_empty().then(|| TOO_SLOW.to_owned());
+                return Err(fatal(&self.kafka).map_or(Broken::Abort(reason), |(code, words)| Broken::Gone(code, words)));
             }
             if is_all_reported {
                 return Ok(());
@@ -169,10 +179,16 @@ impl Connected {
             // not sent any more, and would stay there until its timeout.
             self.kafka.purge(PurgeConfig::default().queue());
             self.kafka.poll(ROOM);
-            while self.acks.try_recv().is_ok() {}
+            self.take_reports();
         }
-        while self.acks.try_recv().is_ok() {}
+        self.take_reports();
         self.tell(limit, |kafka| kafka.abort_transaction(STEP))
+    }
+
+    /// The writes of the transaction that failed. Those that failed only with the others are among them, as retriable.
+    pub(super) fn take_failures(&mut self) -> Vec<(usize, WriteFailed)> {
+        self.take_reports();
+        std::mem::take(&mut self.failures)
     }
 
     /// Which right the transaction as a whole is denied, if one is. Writes that fail for it do not say so; the next call in
@@ -232,7 +248,7 @@ pub(super) fn is_retriable(error: &KafkaError) -> bool {
 fn before_the_end(error: &KafkaError) -> Broken {
     match error {
         KafkaError::Transaction(cause) if cause.is_fatal() => Broken::Gone(code(error), words(error)),
-        _ => Broken::Abort(Vec::new()),
+        _ => Broken::Abort(Some(words(error))),
     }
 }
 

@@ -55,6 +55,9 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Wait before a producer is made in place of one that was fenced: another process may be using its name.
 const AFTER_FENCING: Duration = Duration::from_secs(5);
 
+/// Transactions that are aborted for so long, for another reason than their writes, are told.
+const TOLD_AFTER: Duration = Duration::from_secs(10);
+
 /// What one transaction holds.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -109,6 +112,7 @@ pub fn start(
         notices,
         producer: None,
         again_at: BootTime::default(),
+        failing_since: None,
         clock,
         closed: Arc::clone(&closed),
     };
@@ -166,6 +170,8 @@ struct Transactions {
     producer: Option<Connected>,
     /// No producer is made before.
     again_at: BootTime,
+    /// Since when transactions are aborted for another reason than their writes, and none is committed.
+    failing_since: Option<BootTime>,
     clock: Clock,
     closed: Arc<AtomicBool>,
 }
@@ -179,12 +185,15 @@ impl Transactions {
         let limit = Limit { give_up: self.clock.boot() + GIVE_UP_AFTER, clock: &self.clock };
         let outcome = match connected.attempt(&self.topics, &self.source, batch, limit) {
             Ok(()) => {
+                self.failing_since = None;
                 self.reporter.working();
                 Outcome::Committed
             }
-            Err(Broken::Abort(failures)) => {
+            Err(Broken::Abort(reason)) => {
                 let denial = connected.denial(&self.source, batch, &self.clock);
-                match (denial, connected.abort(limit)) {
+                let aborted = connected.abort(limit);
+                let failures = connected.take_failures();
+                match (denial, aborted) {
                     // A transaction that never had a right can't be aborted either.
                     (Some(error), aborted) => {
                         self.trouble(&error);
@@ -193,7 +202,7 @@ impl Transactions {
                         }
                     }
                     (None, Err(error)) => self.give_up_producer(code(&error), &words(&error)),
-                    (None, Ok(())) => {}
+                    (None, Ok(())) => self.tell_why_aborted(reason.filter(|_| failures.is_empty())),
                 }
                 Outcome::Aborted(failures)
             }
@@ -211,6 +220,18 @@ impl Transactions {
         };
         self.replace_if_in_doubt();
         outcome
+    }
+
+    /// A rebalance aborts a transaction now and then; what goes on is told.
+    fn tell_why_aborted(&mut self, reason: Option<String>) {
+        let now = self.clock.boot();
+        let Some(reason) = reason else { return };
+        let since = *self.failing_since.get_or_insert(now);
+        if now.saturating_since(since) >= TOLD_AFTER {
+            let about =
+                self.about(&format!("none is committed for {} s: {reason}", now.saturating_since(since).as_secs()));
+            self.reporter.trouble(notice::explain(Client::Sink, Code::Fail, &self.config.bootstrap_servers, &about));
+        }
     }
 
     /// A new producer ends what the old one left open; then the committed offsets are those of the batch, or those of

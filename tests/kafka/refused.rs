@@ -12,7 +12,7 @@ use alert_ips::{
 use jiff::Timestamp;
 use rstest::rstest;
 
-use crate::harness::{Broker, Config, Daemon, Service, Topics};
+use crate::harness::{Broker, Config, Daemon, LONG, Service, Topics};
 
 const MESSAGES: usize = 300;
 
@@ -60,6 +60,36 @@ fn an_alert_with_too_many_addresses_holds_nobody_back(#[case] delivery: &str) {
     // Some of them come again.
     assert!(refused >= large.len(), "{refused} dead letters");
     assert_eq!(topics.read(&topics.output).len() + refused, alerts);
+}
+
+/// In one transaction there is room for the reports of 20,000 writes; the write that is refused is long reported when the last of
+/// this message's is sent.
+#[test]
+fn a_refused_write_at_the_beginning_of_a_long_transaction_is_not_forgotten() {
+    const ALERTS: usize = 30_000;
+    let Some(kafka) = Broker::shared() else { return };
+    let ids: Vec<_> = (0..ALERTS).map(|number| format!("young-{number}")).collect();
+    let many: Vec<_> = (0..MANY).map(|number| format!("2a01:db8:1111:2222:3333:4444:5555:{number:x}")).collect();
+    let service = Service::start(&[], |settings| {
+        settings.plan = Plan::new(7, Mix::ALL_FOUND).script(&ids[0], vec![Answer::Found(many)]);
+    });
+    let topics = Topics::create(&kafka.bootstrap, "refused-early");
+    topics.configure(&topics.output, &[("max.message.bytes", OUTPUT_TAKES)]);
+    let payload = format!(r#"[{{"id":"{}"}}]"#, ids.join(r#""},{"id":""#));
+    topics.seed_in(
+        0,
+        &[Message { key: None, payload: Some(payload.into()), shape: "many", expected: Expected::default() }],
+    );
+
+    let config = Config::new(&topics, &service.origin)
+        .journal_in_memory()
+        .limits(&["1000000 per 1s"])
+        .set("accounts.contoso.max_in_flight", 64)
+        .set("output.delivery", "exactly-once");
+    let mut daemon = Daemon::start(&config);
+    daemon.wait_for("everything is committed", LONG, |_| (topics.uncommitted() == 0).then_some(()));
+    daemon.stop();
+    assert_eq!((topics.read(&topics.output).len(), topics.read(&topics.dead_letters).len()), (ALERTS - 1, 1));
 }
 
 /// A compacted topic takes nothing without a key. It is told, and tried again until the topic takes it.

@@ -39,6 +39,32 @@ fn an_idle_process_ends_within_10_s(#[case] delivery: &str) {
     assert_ends_within(daemon, IDLE);
 }
 
+/// With the eager protocol all partitions are taken away, and the calls on the wire are waited for; the last of them ends
+/// while the process does.
+#[rstest]
+#[case::at_least_once("at-least-once")]
+#[case::exactly_once("exactly-once")]
+fn a_process_that_ends_while_the_group_takes_its_partitions_away_leaves_the_group(#[case] delivery: &str) {
+    let Some(kafka) = Broker::shared() else { return };
+    let service = Service::start(&[], |settings| settings.latency = Latency::Fixed(Duration::from_secs(4)));
+    let topics = Topics::create(&kafka.bootstrap, "stop-leaving");
+    topics.seed(new_alerts(7, 50));
+    let config = Config::new(&topics, &service.origin)
+        .set("output.delivery", delivery)
+        .limits(&["1000 per 1s"])
+        .property("partition.assignment.strategy", "range");
+    let mut first = Daemon::start(&config);
+    first.wait_for("calls on the wire", LONG, |daemon| {
+        (daemon.metric("alert_ips_calls_in_flight")? >= 1.0).then_some(())
+    });
+    let mut second = Daemon::start(&config.instance("another"));
+    first.wait_for_log("partitions to be given up", LONG);
+    first.stop();
+    // Not only once the session of the first has ended.
+    second.wait_for_log("partitions assigned", IDLE);
+    second.stop();
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hangs {
     SignIn,

@@ -24,9 +24,11 @@ use crate::{
     pipeline::Claimant,
 };
 
-/// Bytes kept for records that are on their way when reading was told to wait: at most ten batches of 256, each record a
-/// fifth of a byte.
-const ON_THEIR_WAY: usize = 512;
+/// Records that are on their way when reading is told to wait: at most ten batches of 256.
+const ON_THEIR_WAY: u16 = 2_560;
+
+/// Bytes kept for them: each takes a fifth of one.
+const KEPT_FOR_THEM: usize = ON_THEIR_WAY as usize / 5;
 
 #[derive(Debug)]
 pub(super) struct Partitions {
@@ -135,9 +137,10 @@ impl Partitions {
         mem::take(&mut self.ended)
     }
 
-    /// Ends their logs. Returns how far they were settled.
-    pub(super) fn give_up(&mut self, partitions: &[Partition]) -> Vec<CommitPoint> {
+    /// Ends these logs of theirs; one that was assigned again meanwhile goes on. Returns how far they were settled.
+    pub(super) fn give_up(&mut self, partitions: &[Partition], logs: &[Log]) -> Vec<CommitPoint> {
         let gone = partitions.iter().filter_map(|partition| {
+            self.assigned.get(partition).filter(|assigned| logs.contains(&assigned.log))?;
             let assigned = self.assigned.remove(partition)?;
             self.ended.push(assigned.log);
             point(&assigned.progress, assigned.epoch, partition, self.most_metadata)
@@ -254,11 +257,11 @@ impl Partitions {
     /// The partitions in which reading is to wait until their oldest open records are settled, if others than before: what
     /// is settled beyond those could soon not be told in a commit, however the open records end.
     pub(super) fn held(&mut self) -> Option<HashSet<Partition>> {
-        let full = self.most_metadata - ON_THEIR_WAY.min(self.most_metadata / 4);
+        let full = self.most_metadata - KEPT_FOR_THEM.min(self.most_metadata / 2);
         // Not with each record: what was fetched ahead is thrown away.
         let bound = |most: usize, is_held: bool| if is_held { most / 8 * 7 } else { most };
         for (partition, assigned) in &mut self.assigned {
-            let is_held = assigned.progress.longest_text() > bound(full, assigned.is_held);
+            let is_held = assigned.progress.must_wait(bound(full, assigned.is_held), ON_THEIR_WAY.into());
             if is_held && !assigned.is_held {
                 tracing::warn!(
                     %partition, most = self.most_metadata,

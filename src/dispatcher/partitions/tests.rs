@@ -5,6 +5,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::time::BootTime;
 
+fn given_up(partitions: &mut Partitions) -> Vec<CommitPoint> {
+    let partition = [receipt(0).partition];
+    let logs = partitions.begin_to_leave(&partition);
+    partitions.give_up(&partition, &logs)
+}
+
 fn receipt(offset: i64) -> Receipt {
     Receipt { partition: Partition { topic: "in".into(), number: 0 }, offset, epoch: Epoch(1) }
 }
@@ -53,7 +59,7 @@ fn records_of_an_earlier_assignment_are_not_opened() {
     let mut partitions = assigned();
     partitions.assign(vec![receipt(0).partition], Vec::new(), Epoch(2));
     assert!(matches!(partitions.open(&receipt(1)), Opened::Stale));
-    assert_eq!(partitions.give_up(&[receipt(0).partition]), []);
+    assert_eq!(given_up(&mut partitions), []);
     assert_eq!(partitions.take_ended().len(), 2, "both logs ended");
 }
 
@@ -65,7 +71,7 @@ fn whoever_takes_over_opens_only_what_was_open() {
     for offset in [8, 10] {
         first.settle(&receipt(offset), log);
     }
-    let committed = first.give_up(&[receipt(0).partition]);
+    let committed = given_up(&mut first);
     assert_eq!((committed[0].next, committed[0].beyond.as_str()), (7, "alert-ips/1:K"));
 
     let mut second = Partitions::new(4_096);
@@ -93,7 +99,7 @@ fn what_a_commit_can_not_tell_is_in_no_transaction_before_the_oldest_is() {
     let log = opened(&mut first, 0);
     (1..400).for_each(|offset| assert_eq!(opened(&mut first, offset), log));
     (1..400).filter(|offset| offset % 2 == 1).for_each(|offset| first.settle(&receipt(offset), log));
-    let committed = first.give_up(&[receipt(0).partition]);
+    let committed = given_up(&mut first);
 
     let mut second = Partitions::new(64);
     second.assign(vec![receipt(0).partition], committed, Epoch(1));
@@ -103,6 +109,46 @@ fn what_a_commit_can_not_tell_is_in_no_transaction_before_the_oldest_is() {
     assert_eq!(second.transact(&[(&other, log)]), (vec![], vec![false]));
     let (points, told) = second.transact(&[(&other, log), (&oldest, log)]);
     assert_eq!((points[0].next, told), (2, vec![false, true]));
+}
+
+/// What is open is to be read first, whatever those before have settled behind it.
+#[test]
+fn whoever_takes_over_a_full_partition_reads_on() {
+    let mut first = Partitions::new(1_024);
+    first.assign(vec![receipt(0).partition], Vec::new(), Epoch(1));
+    let log = opened(&mut first, 0);
+    let mut last = 0;
+    let mut read = |first: &mut Partitions| {
+        last += 1;
+        opened(first, last);
+        if last % 2 == 1 {
+            first.settle(&receipt(last), log);
+        }
+    };
+    while first.held().is_none() {
+        read(&mut first);
+    }
+    // What was on its way comes too.
+    (0..100).for_each(|_| read(&mut first));
+    let committed = given_up(&mut first);
+
+    let mut second = Partitions::new(1_024);
+    second.assign(vec![receipt(0).partition], committed, Epoch(1));
+    assert_eq!(second.held(), None, "nothing was read yet");
+    opened(&mut second, 0);
+    assert_eq!(second.held(), None, "what is read next was read before");
+}
+
+/// The source gave up waiting, and has the partition again.
+#[test]
+fn what_was_assigned_again_meanwhile_is_not_given_up() {
+    let mut partitions = assigned();
+    let partition = [receipt(0).partition];
+    let logs = partitions.begin_to_leave(&partition);
+    partitions.assign(partition.to_vec(), Vec::new(), Epoch(2));
+    assert_eq!(partitions.give_up(&partition, &logs), []);
+    let again = Receipt { epoch: Epoch(2), ..receipt(7) };
+    assert!(matches!(partitions.open(&again), Opened::In(..)));
 }
 
 #[test]
@@ -125,7 +171,7 @@ fn a_partition_waits_before_a_commit_could_not_tell_what_is_settled_in_it() {
     assert_eq!(held, HashSet::from([receipt(0).partition]));
     assert_eq!(partitions.held(), None, "it is told once");
     // What was on its way comes, and ends as it may.
-    let last = offset + 1_280;
+    let last = offset + 2_560;
     for on_its_way in offset..last {
         opened(&mut partitions, on_its_way);
     }
@@ -222,7 +268,7 @@ fn a_log_that_begins_anew_or_is_gone_takes_what_was_set_aside_with_it() {
 fn what_was_set_aside_of_a_partition_that_is_given_up_is_not_lost() {
     let mut partitions = assigned();
     read_with_odd_ones_aside(&mut partitions, 0..4);
-    let points = partitions.give_up(&[receipt(0).partition]);
+    let points = given_up(&mut partitions);
     assert_eq!((points[0].next, partitions.take_removed(), partitions.set_aside_in_all()), (0, vec![], 0));
     // A word about it that comes late.
     partitions.begun_again(&receipt(1), 3);

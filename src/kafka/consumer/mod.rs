@@ -295,7 +295,9 @@ impl Consumer {
         crash_point::pass(Point::RevokeTold);
         let lost = self.kafka().assignment_lost();
         let partitions = self.assigned.partitions(revoked);
-        self.tell_what_is_gone(&partitions);
+        if !lost {
+            self.tell_what_is_gone(&partitions);
+        }
         self.batch.retain(|record| !partitions.contains(&record.receipt.partition));
         let (reply, settled) = blocking::sync_channel(1);
         let limit = self.config.settle_limit();

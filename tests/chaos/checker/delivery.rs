@@ -68,12 +68,13 @@ fn check_repeats(facts: &Facts<'_>, settled_at: &BTreeMap<Place, At>, judgement:
     let mut repeats = Vec::new();
     for (place, seeded) in &facts.seeded {
         for part in Facts::parts(seeded) {
-            let copies = facts.copies_of(*place, part).iter().filter(|copy| copy.after.is_some());
-            repeats.extend(copies.skip(1).map(|copy| (*place, part, copy)));
+            let copies: Vec<_> = facts.copies_of(*place, part).iter().filter(|copy| copy.after.is_some()).collect();
+            repeats.extend(copies.windows(2).map(|pair| (*place, part, pair[0].at, pair[1])));
         }
     }
-    for (place, part, copy) in &repeats {
-        let is_explained = !facts.is_exactly_once() && explains(facts, settled_at.get(place).copied(), copy.at);
+    for (place, part, before, copy) in &repeats {
+        let is_explained =
+            !facts.is_exactly_once() && is_explained(facts, *before, settled_at.get(place).copied(), copy.at);
         if !is_explained {
             let words = format!("{} is {} again", tell(copy.position), tell_part(*place, *part, facts.seeded[place]));
             judgement.wrong(Kind::Repeated, copy.at, words);
@@ -101,9 +102,13 @@ fn open_at(facts: &Facts<'_>, fault: &Fault<'_>) -> usize {
     facts.terms.max_open * if fault.is_of_a_broker() { facts.terms.instances } else { 1 }
 }
 
-/// Whether some fault may have had the record open, so that it was done again by `copied`.
-fn explains(facts: &Facts<'_>, settled: Option<At>, copied: At) -> bool {
-    interruptions(facts).any(|fault| fault.begin < copied && settled.is_none_or(|settled| fault.begin <= settled))
+/// Whether some fault may have had the record open, so that it was done again by `copied`: it began before that and before
+/// the record was settled, and what followed from it was not over before the record was done `before`.
+fn is_explained(facts: &Facts<'_>, before: At, settled: Option<At>, copied: At) -> bool {
+    let recovery = facts.terms.recovery_ms * 1_000_000;
+    interruptions(facts).any(|fault| {
+        fault.begin < copied && settled.is_none_or(|settled| fault.begin <= settled) && before <= fault.end + recovery
+    })
 }
 
 /// When a sample first had a record settled, for those that one had.

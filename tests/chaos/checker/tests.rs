@@ -238,6 +238,19 @@ fn is_repeated_though_the_metadata_had_it_before_the_kill(lines: &mut Vec<Line>)
     repeat(lines, 9_600, "0/1/0");
 }
 
+/// A minute after the kill it was published for the first time.
+fn is_repeated_long_after_the_kill(lines: &mut Vec<Line>) {
+    let committed = line(11_000, Fact::ReadAll).at;
+    for line in lines.iter_mut() {
+        match &line.fact {
+            Fact::Read(read) if read.source == "in/0/0/0" && read.reading == Reading::During => line.at += 70 * SECOND,
+            Fact::Sample(_) if line.at == committed => line.at += 85 * SECOND,
+            _ => {}
+        }
+    }
+    repeat(lines, 90_000, "0/0/0");
+}
+
 fn is_repeated_after_a_clean_stop(lines: &mut [Line]) {
     change_faults(lines, FaultKind::Term);
 }
@@ -405,6 +418,15 @@ fn what_a_broker_that_takes_over_never_catches_up_with_is_forgotten() {
 }
 
 /// It explains neither the repeat nor the calls.
+#[test]
+fn a_kill_explains_nothing_that_was_done_for_the_first_time_long_after_it() {
+    let mut lines = clean();
+    is_repeated_long_after_the_kill(&mut lines);
+    let judgement = judge(&sorted(lines));
+    let repeated = judgement.violations.iter().filter(|violation| violation.kind == Kind::Repeated).count();
+    assert_eq!(repeated, 1, "{judgement:#?}");
+}
+
 #[test]
 fn a_clean_stop_explains_nothing() {
     let mut lines = clean();

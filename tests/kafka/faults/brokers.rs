@@ -70,6 +70,25 @@ fn input_partitions_without_a_leader_are_waited_for_while_the_others_are_read(#[
     assert_goes_on(daemon, &topics, &all, delivery);
 }
 
+/// What a service that only speaks Kafka's protocol may do with more metadata than it takes.
+#[test]
+fn commits_that_are_refused_are_told_until_one_is_taken() {
+    let Some(kafka) = Broker::shared() else { return };
+    let service = service();
+    let mut node = Node::with_rights(kafka);
+    node.set("offset.metadata.max.bytes=10");
+    let topics = Topics::create(&node.bootstrap, "uncommitted");
+    let alerts = alerts(1, 50);
+    let all = ids(&alerts);
+    topics.seed(alerts);
+    let mut daemon = Daemon::start(&config(&topics, &service, BOTH[0]));
+    let told = daemon.wait_for_words("commits fail: ");
+    assert!(told.contains("input.max_commit_metadata"), "{told}");
+    assert!(topics.uncommitted() > 0);
+    node.set("offset.metadata.max.bytes=4096");
+    assert_goes_on(daemon, &topics, &all, BOTH[0]);
+}
+
 #[rstest]
 #[case::at_least_once(BOTH[0])]
 #[case::exactly_once(BOTH[1])]

@@ -250,11 +250,12 @@ impl Daemon {
         eventually("the program ends", limit, || self.child.try_wait().unwrap())
     }
 
-    /// SIGTERM, and exit code 0 within 30 s.
+    /// SIGTERM, and exit code 0 within 30 s, after the group was left.
     pub fn stop(mut self) {
         self.terminate();
         let status = self.exited(Duration::from_secs(30));
         assert_eq!(status.code(), Some(0), "{status}");
+        assert!(!self.log().contains(r#""still_in_group":true"#), "the group is not left");
     }
 
     /// Status and body of a page of the admin server; `None` while it does not answer.

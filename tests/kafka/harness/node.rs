@@ -113,6 +113,14 @@ impl Node {
         node
     }
 
+    /// Starts it anew with a further setting.
+    pub fn set(&mut self, setting: &str) {
+        self.stop();
+        let known = fs::read_to_string(&self.properties).unwrap();
+        fs::write(&self.properties, format!("{known}{setting}\n")).unwrap();
+        self.start();
+    }
+
     /// Kafka's own tool for rights.
     pub fn acl(&self, words: &[&str]) {
         let tool = ["--bootstrap-server", &self.bootstrap, "--force"];
