@@ -5,7 +5,7 @@
 use std::{hint::black_box, time::Duration};
 
 use alert_ips::{
-    decode::decode,
+    decode::Decoder,
     domain::{
         alert::{Alert, AlertId, Severity},
         backlog::{Backlog, Patience},
@@ -36,12 +36,13 @@ fn payload(shape: &str) -> Vec<u8> {
 }
 
 fn decoding(criterion: &mut Criterion) {
+    let decoder = Decoder::default();
     let mut group = criterion.benchmark_group("decode");
     for shape in ["alert", "alert of 2019", "bare id", "streaming row", "event hubs envelope", "list page"] {
         let payload = payload(shape);
-        let alerts = decode(Some(&payload)).alerts.len() as u64;
+        let alerts = decoder.decode(Some(&payload), NOW).alerts.len() as u64;
         group.throughput(Throughput::Elements(alerts));
-        group.bench_function(shape, |bencher| bencher.iter(|| decode(black_box(Some(&payload)))));
+        group.bench_function(shape, |bencher| bencher.iter(|| decoder.decode(black_box(Some(&payload)), NOW)));
     }
     group.finish();
 }
@@ -49,7 +50,7 @@ fn decoding(criterion: &mut Criterion) {
 fn encoding(criterion: &mut Criterion) {
     let receipt =
         Receipt { partition: Partition { topic: "defender.alerts".into(), number: 3 }, offset: 42, epoch: Epoch(1) };
-    let alert = decode(Some(&payload("alert"))).alerts.remove(0).alert;
+    let alert = Decoder::default().decode(Some(&payload("alert")), NOW).alerts.remove(0).alert;
     let ips = RelatedIps::from_texts(["104.80.104.128", "23.203.232.228", "2a01:111::1"]);
     let outcome = Outcome { status: Status::Found, ips, retrieved_at: NOW };
     criterion.bench_function("encode/json", |bencher| {

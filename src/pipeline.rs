@@ -10,13 +10,13 @@ use futures_util::{
     future::{Either, Ready, ready},
     stream::FuturesUnordered,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    decode::{Decoded as Message, Indexed, MAX_ITEMS, decode},
+    decode::{Decoded as Message, Decoder, Indexed, MAX_ITEMS},
     defender::account::{AccountHandle, LetGo, Pending},
     domain::{
         alert::{Alert, Severity},
@@ -43,6 +43,7 @@ pub struct Claimant {
 /// What every record's life needs. Shared by all of them.
 pub struct Pipeline {
     pub accounts: Accounts,
+    pub decoder: Decoder,
     pub format: OutputFormat,
     /// Alerts whose latest known time is longer ago are not asked about.
     pub max_age: Duration,
@@ -98,7 +99,7 @@ impl Pipeline {
         if self.accounts.len() < 2 {
             return None;
         }
-        let alerts = decode(record.payload.as_deref()).alerts;
+        let alerts = self.decode(record).alerts;
         let account = self.accounts.index_of(&alerts.first()?.alert).ok()?;
         let is_high = alerts.iter().any(|Indexed { alert, .. }| alert.severity == Severity::High);
         let alerts = u32::try_from(alerts.len()).unwrap_or(u32::MAX);
@@ -186,7 +187,7 @@ impl Pipeline {
     /// What the record holds, once there is room for its alerts. What has to wait for room is decoded again then, so that
     /// only its bytes wait.
     async fn decoded(&self, record: &Record) -> (Message, Option<SemaphorePermit<'_>>) {
-        let message = decode(record.payload.as_deref());
+        let message = self.decode(record);
         let alerts = u32::try_from(message.alerts.len()).unwrap_or(u32::MAX);
         if let Ok(room) = self.room.try_acquire_many(alerts) {
             return (message, Some(room));
@@ -194,7 +195,11 @@ impl Pipeline {
         drop(message);
         // Never closed, so never refused.
         let room = self.room.acquire_many(alerts).await.ok();
-        (decode(record.payload.as_deref()), room)
+        (self.decode(record), room)
+    }
+
+    fn decode(&self, record: &Record) -> Message {
+        self.decoder.decode(record.payload.as_deref(), self.clock.wall())
     }
 
     async fn put(&self, alert: &Arc<Alert>, since: Timestamp, leaving: &CancellationToken) -> Result<Question, LetGo> {
@@ -203,7 +208,7 @@ impl Pipeline {
             Err(rejection) => return Ok(decided(Err(rejection))),
         };
         let now = self.clock.wall();
-        if is_older(alert, self.max_age, now) {
+        if alert.is_older_than(self.max_age, now) {
             let outcome = Outcome { status: Status::Expired, ips: RelatedIps::default(), retrieved_at: now };
             return Ok(decided(Ok(outcome)));
         }
@@ -339,11 +344,6 @@ impl Accounts {
 pub fn dead_letter(record: Record, rejection: Rejection, at: Timestamp, limit: usize) -> Write {
     let outgoing = DeadLetter::new(record, &rejection, at).truncated(limit).into_outgoing();
     Write { outgoing, what: Written::DeadLetter(rejection) }
-}
-
-fn is_older(alert: &Alert, max_age: Duration, now: Timestamp) -> bool {
-    let max_age = SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX);
-    alert.latest_known().is_some_and(|latest| now.duration_since(latest) > max_age)
 }
 
 /// Says which alert of the record was rejected.

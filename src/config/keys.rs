@@ -122,6 +122,11 @@ A password is better kept out of this file: ALERT_IPS_KAFKA__PROPERTIES__SASL_PA
     section("topics", "`alert-ips topics --create` creates them with fitting settings."),
     section("instance", "This process among its siblings."),
     section("input", "What is read."),
+    section(
+        "filter",
+        "Which alerts get a call and an output. The others are counted by reason (alert_ips_skips_total) and left out.
+[]: any. An alert that does not tell its tenant, its age or what detected it is never left out for that.",
+    ),
     section("output", "What is published."),
     section("journal", "Where calls are written down, so that the limits hold."),
     section(
@@ -171,7 +176,9 @@ pub(super) const KEYS: &[Key] = &[
 those of an instance that is stopped for good wait so long until others have them."),
 
     key("input.format", Text, Value("\"auto\""),
-        "auto: each message is recognised by its shape."),
+        "auto: each message is recognised by its shape.
+One shape alone: streaming, alert-resource, graph, graph-legacy, siem-detection, ecs, bare-id. custom: what custom.id and the
+keys below it say, and nothing else."),
     key("input.start", Text, Value("\"earliest\""),
         "earliest, latest or a time such as \"2026-11-01T00:00:00Z\": only where the group has no offsets yet."),
     key("input.max_age", Text, Value("\"30d\""),
@@ -184,6 +191,27 @@ The service's page says 30 days; where the tenant's retention is longer (up to 1
     key("input.max_commit_metadata", Number, Value("4096"),
         "Bytes of a commit in which it says what is settled beyond the oldest open record of a partition; before it is full,
 reading that partition waits. Not more than the brokers' offset.metadata.max.bytes; 1024 on Azure Event Hubs."),
+
+    key("input.custom.id", Text, Value("\"\""),
+        "For messages of no known shape: where an alert has its id, as a JSON pointer such as \"/alert/id\". With format = \"auto\"
+this is looked at first."),
+    key("input.custom.severity", Text, Value("\"\""),
+        "Where it has its severity (high, medium, low or informational, in any case), its tenant id, its last update and its
+creation (RFC 3339, or seconds or milliseconds since 1970)."),
+    key("input.custom.tenant", Text, Value("\"\""), ""),
+    key("input.custom.updated", Text, Value("\"\""), ""),
+    key("input.custom.created", Text, Value("\"\""), ""),
+    key("input.custom.records", Text, Value("\"\""),
+        "Where a message has its list of alerts, if it has one; the others are looked for in each of its items then."),
+
+    key("filter.severities", List, Value("[]"),
+        "Only alerts of these severities, such as [\"high\", \"medium\"]; unspecified is one too."),
+    key("filter.detection_sources", List, Value("[]"),
+        "Only alerts found by these, as the messages name them, such as \"EDR\" or \"WindowsDefenderAtp\"."),
+    key("filter.max_age", Text, Value("\"\""),
+        "Only alerts that are not older, such as \"7d\"; by the same times as input.max_age, which publishes them as `expired`."),
+    key("filter.tenants", List, Value("[]"),
+        "Only alerts of these tenant ids."),
 
     key("output.format", Text, Value("\"json\""),
         "json"),

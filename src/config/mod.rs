@@ -5,6 +5,7 @@
 
 mod account;
 mod file;
+mod input;
 mod kafka;
 mod keys;
 mod problem;
@@ -21,13 +22,14 @@ use std::fmt::Write as _;
 
 pub use self::{
     account::AccountSettings,
+    input::{Input, Start},
     kafka::{KafkaProperties, KafkaSettings, Topics},
     problem::{Problem, Problems, Source},
     sample::sample,
     secret::{Secret, SecretError},
     settings::{
-        Admin, DEFAULT_PATH, Delivery, Http, Input, InputFormat, Instance, Journal, JournalKind, Log, LogFormat,
-        LogLevel, NotFound, Output, OutputFormat, Patience, Priority, Retry, Reuse, Settings, Start,
+        Admin, DEFAULT_PATH, Delivery, Http, Instance, Journal, JournalKind, Log, LogFormat, LogLevel, NotFound,
+        Output, OutputFormat, Patience, Priority, Retry, Reuse, Settings,
     },
 };
 

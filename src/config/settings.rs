@@ -7,20 +7,19 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
-use toml::Value;
 use url::Url;
 
 use super::{
     Loaded,
     account::{self, AccountSettings},
     file::Written,
+    input::{self, Input},
     kafka::{self, KafkaSettings, Topics},
     problem::Problems,
     reader::{Findings, Reader},
     value::{self, Least},
 };
-use crate::domain::alert::Severity;
+use crate::domain::{alert::Severity, filter::Filter};
 
 /// Where the configuration is looked for if no other place is named.
 pub const DEFAULT_PATH: &str = "/etc/alert-ips/alert-ips.toml";
@@ -32,6 +31,7 @@ pub struct Settings {
     pub topics: Topics,
     pub instance: Instance,
     pub input: Input,
+    pub filter: Filter,
     pub output: Output,
     pub journal: Journal,
     /// By name; at least one, each with a tenant of its own.
@@ -51,36 +51,6 @@ pub struct Instance {
     pub name: String,
     /// Whether its group knows it by its name, also after a restart.
     pub static_member: bool,
-}
-
-/// What is read, and how much of it at once.
-#[derive(Clone, Debug)]
-pub struct Input {
-    pub format: InputFormat,
-    pub start: Start,
-    /// Older alerts are `expired` without a call.
-    pub max_age: Duration,
-    /// Records read and not yet settled.
-    pub max_open_records: usize,
-    /// Their bytes.
-    pub max_open_bytes: usize,
-    /// Bytes of the metadata of one partition's commit.
-    pub max_commit_metadata: usize,
-}
-
-/// How messages are recognised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InputFormat {
-    /// Each by its shape.
-    Auto,
-}
-
-/// Where reading begins if the group has no offsets yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    Earliest,
-    Latest,
-    At(Timestamp),
 }
 
 /// How outcomes are published.
@@ -286,7 +256,8 @@ impl Settings {
             kafka: kafka::read(reader, property_problem),
             topics: kafka::read_topics(reader),
             instance: read_instance(reader),
-            input: read_input(reader),
+            input: input::read(reader),
+            filter: input::read_filter(reader),
             output: read_output(reader),
             journal: read_journal(reader),
             accounts: account::read_all(reader, priority.reserve, credentials),
@@ -303,34 +274,15 @@ impl Settings {
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_mins(1);
-const HOUR: Duration = Duration::from_hours(1);
-const DAY: Duration = Duration::from_hours(24);
+pub(super) const MINUTE: Duration = Duration::from_mins(1);
+pub(super) const HOUR: Duration = Duration::from_hours(1);
+pub(super) const DAY: Duration = Duration::from_hours(24);
 
 fn read_instance(reader: &mut Reader) -> Instance {
     let accepted = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     Instance {
         name: reader.read("instance.name", value::name(200, accepted, "a-z A-Z 0-9 . _ -")),
         static_member: reader.read("instance.static_member", value::flag),
-    }
-}
-
-fn read_input(reader: &mut Reader) -> Input {
-    Input {
-        format: reader.read("input.format", value::choice(&[("auto", InputFormat::Auto)], &[])),
-        start: reader.read("input.start", start),
-        max_age: reader.read("input.max_age", value::duration(HOUR..=3650 * DAY)),
-        max_open_records: reader.read("input.max_open_records", value::whole(1..=10_000_000)) as usize,
-        max_open_bytes: reader.read("input.max_open_bytes", value::size(1 << 20..=64 << 30)),
-        max_commit_metadata: reader.read("input.max_commit_metadata", value::whole(256..=1 << 20)) as usize,
-    }
-}
-
-fn start(value: &Value) -> Result<Start, String> {
-    match value::text(value)?.as_str() {
-        "earliest" => Ok(Start::Earliest),
-        "latest" => Ok(Start::Latest),
-        text => value::time(text).map(Start::At),
     }
 }
 

@@ -14,6 +14,7 @@ use self::journal::KafkaJournal;
 use crate::{
     clock::Clock,
     config::{self, AccountSettings, Delivery, JournalKind, Settings},
+    decode::Decoder,
     defender::{
         account::{Account, AccountConfig, AccountHandle, Reporting as AccountReporting},
         journal::{Journal, MemoryJournal},
@@ -140,6 +141,7 @@ impl Daemon {
         let by_tenant = handles.iter().map(|(account, handle)| (account.tenant_id.to_string(), handle.clone()));
         let pipeline = Pipeline {
             accounts: Accounts::new(by_tenant),
+            decoder: Decoder::new(settings.input.format, settings.input.mapping.clone(), settings.filter.clone()),
             format: OutputFormat::from(settings.output.format),
             max_age: settings.input.max_age,
             clock: clock.clone(),

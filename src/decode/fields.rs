@@ -6,26 +6,22 @@
 //! What is captured must be there only once: readers disagree about which of two equal names counts, and an attacker
 //! would choose.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    sync::{Arc, LazyLock},
-};
+use std::{borrow::Cow, fmt, sync::Arc};
 
-use jiff::{Timestamp, civil, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, Unit, civil, tz::TimeZone};
 use serde::{
     Deserialize,
     de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor},
 };
 
-use super::{SHAPES, syntax};
+use super::{syntax, tree::Tree};
 use crate::domain::{
     alert::{AlertId, Severity},
     outcome::{Reason, Rejection},
 };
 
 /// The most values that are captured of one object. There are fewer pointers, so beyond it some occur more than once.
-const MAX_CAPTURED: usize = 64;
+const MAX_CAPTURED: usize = 128;
 
 /// How many of an object's names are kept to describe it.
 const NAMES_SHOWN: usize = 5;
@@ -33,39 +29,42 @@ const NAMES_SHOWN: usize = 5;
 /// Longest tenant that is taken over, in bytes: a GUID has 36, a domain name at most 253.
 const MAX_TENANT_LEN: usize = 253;
 
-/// All pointers of all shapes.
-static ROOT: LazyLock<Node> = LazyLock::new(|| {
-    let mut root = Node::default();
-    for pointer in SHAPES.iter().flat_map(|shape| shape.pointers) {
-        root.add(pointer);
-    }
-    root
-});
-
 /// What was captured of one object.
-pub(super) struct Fields<'a> {
+pub(super) struct Fields<'t, 'a> {
+    tree: &'t Tree,
     /// In the order of the text, an object before what is in it.
-    captured: Vec<(&'static str, Value<'a>)>,
+    captured: Vec<(&'t str, Value<'a>)>,
     /// The first names, whether captured or not.
     names: Vec<Text<'a>>,
     /// Whether something that was skipped is nested too deeply.
     too_deep: bool,
 }
 
-/// A captured value. Only texts matter; of the others the type is kept, in words.
+/// A captured value. Only texts and numbers matter; of the others the type is kept, in words.
 enum Value<'a> {
     Text(Cow<'a, str>),
+    Number(f64),
     Other(&'static str),
 }
 
-impl<'a> Fields<'a> {
-    pub(super) fn new() -> Self {
-        Self { captured: Vec::with_capacity(12), names: Vec::with_capacity(NAMES_SHOWN), too_deep: false }
+impl Value<'_> {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "text",
+            Self::Number(_) => "a number",
+            Self::Other(kind) => kind,
+        }
+    }
+}
+
+impl<'t, 'a> Fields<'t, 'a> {
+    pub(super) fn new(tree: &'t Tree) -> Self {
+        Self { tree, captured: Vec::with_capacity(12), names: Vec::with_capacity(NAMES_SHOWN), too_deep: false }
     }
 
     /// Takes the value of the member `name`, which is next in `map`.
     pub(super) fn take<M: MapAccess<'a>>(&mut self, name: Text<'a>, map: &mut M) -> Result<(), M::Error> {
-        let node = ROOT.child(name.as_str());
+        let node = self.tree.child(name.as_str());
         self.note(name);
         self.take_value(node, map)
     }
@@ -77,7 +76,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn take_value<M: MapAccess<'a>>(&mut self, node: Option<&'static Node>, map: &mut M) -> Result<(), M::Error> {
+    fn take_value<M: MapAccess<'a>>(&mut self, node: Option<&'t Tree>, map: &mut M) -> Result<(), M::Error> {
         match node {
             Some(node) if self.captured.len() < MAX_CAPTURED => map.next_value_seed(Capture { fields: self, node }),
             _ => {
@@ -99,7 +98,20 @@ impl<'a> Fields<'a> {
     pub(super) fn text(&self, pointer: &str) -> Result<Option<&str>, Rejection> {
         Ok(self.value(pointer)?.and_then(|value| match value {
             Value::Text(text) => Some(text.as_ref()),
-            Value::Other(_) => None,
+            Value::Number(_) | Value::Other(_) => None,
+        }))
+    }
+
+    /// The first text at one of `pointers`.
+    pub(super) fn first_text(&self, pointers: &[&str]) -> Result<Option<&str>, Rejection> {
+        first(pointers, |pointer| self.text(pointer))
+    }
+
+    /// The number at `pointer`; `None` if there is none or it is something else.
+    pub(super) fn number(&self, pointer: &str) -> Result<Option<f64>, Rejection> {
+        Ok(self.value(pointer)?.and_then(|value| match value {
+            Value::Number(number) => Some(*number),
+            Value::Text(_) | Value::Other(_) => None,
         }))
     }
 
@@ -108,7 +120,7 @@ impl<'a> Fields<'a> {
         let invalid = |detail| Rejection { reason: Reason::InvalidAlertId, detail };
         match self.value(pointer).map_err(|rejection| invalid(rejection.detail))? {
             Some(Value::Text(text)) => AlertId::parse(text).map_err(|error| invalid(error.to_string())),
-            Some(Value::Other(kind)) => Err(invalid(format!("`{pointer}` is {kind}, not text"))),
+            Some(other) => Err(invalid(format!("`{pointer}` is {}, not text", other.kind()))),
             None => Err(invalid(format!("`{pointer}` is missing"))),
         }
     }
@@ -128,9 +140,23 @@ impl<'a> Fields<'a> {
         Ok(self.text(pointer)?.filter(legal).map(|text| text.to_ascii_lowercase().into()))
     }
 
+    /// The first tenant at one of `pointers`.
+    pub(super) fn first_tenant(&self, pointers: &[&str]) -> Result<Option<Arc<str>>, Rejection> {
+        first(pointers, |pointer| self.tenant(pointer))
+    }
+
     /// The time at `pointer`; whatever can't be read counts as not told.
     pub(super) fn time(&self, pointer: &str) -> Result<Option<Timestamp>, Rejection> {
-        Ok(self.text(pointer)?.and_then(parse_time))
+        Ok(match self.value(pointer)? {
+            Some(Value::Text(text)) => parse_time(text),
+            Some(Value::Number(number)) => time_of_number(*number),
+            Some(Value::Other(_)) | None => None,
+        })
+    }
+
+    /// The first time at one of `pointers`.
+    pub(super) fn first_time(&self, pointers: &[&str]) -> Result<Option<Timestamp>, Rejection> {
+        first(pointers, |pointer| self.time(pointer))
     }
 
     /// The value at `pointer`, if neither it nor an object around it occurs more than once.
@@ -154,8 +180,13 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// What `read` finds at the first of `pointers` where it finds something.
+fn first<T>(pointers: &[&str], read: impl Fn(&str) -> Result<Option<T>, Rejection>) -> Result<Option<T>, Rejection> {
+    pointers.iter().find_map(|pointer| read(pointer).transpose()).transpose()
+}
+
 /// Names the object by its first members, escaped and cut.
-impl fmt::Display for Fields<'_> {
+impl fmt::Display for Fields<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.names.is_empty() {
             "an object without members"
@@ -180,46 +211,19 @@ impl Text<'_> {
     }
 }
 
-/// One step of the pointers.
-#[derive(Default)]
-struct Node {
-    name: &'static str,
-    /// The whole pointer to here.
-    pointer: &'static str,
-    children: Vec<Node>,
-}
-
-impl Node {
-    fn child(&self, name: &str) -> Option<&Node> {
-        self.children.iter().find(|child| child.name == name)
-    }
-
-    /// Adds the steps of `pointer` below the one this node stands for.
-    fn add(&mut self, pointer: &'static str) {
-        let rest = &pointer[self.pointer.len()..];
-        let Some(name) = rest.split('/').nth(1) else { return };
-        let at = self.children.iter().position(|child| child.name == name).unwrap_or_else(|| {
-            let here = &pointer[..=self.pointer.len() + name.len()];
-            self.children.push(Node { name, pointer: here, children: Vec::new() });
-            self.children.len() - 1
-        });
-        self.children[at].add(pointer);
-    }
-}
-
 /// Captures one value, and within an object what the node's children name.
-struct Capture<'f, 'a> {
-    fields: &'f mut Fields<'a>,
-    node: &'static Node,
+struct Capture<'f, 't, 'a> {
+    fields: &'f mut Fields<'t, 'a>,
+    node: &'t Tree,
 }
 
-impl<'a> Capture<'_, 'a> {
+impl<'a> Capture<'_, '_, 'a> {
     fn put(self, value: Value<'a>) {
-        self.fields.captured.push((self.node.pointer, value));
+        self.fields.captured.push((self.node.pointer(), value));
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Capture<'_, 'de> {
+impl<'de> DeserializeSeed<'de> for Capture<'_, '_, 'de> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -227,7 +231,7 @@ impl<'de> DeserializeSeed<'de> for Capture<'_, 'de> {
     }
 }
 
-impl<'de> Visitor<'de> for Capture<'_, 'de> {
+impl<'de> Visitor<'de> for Capture<'_, '_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -254,10 +258,17 @@ impl<'de> Visitor<'de> for Capture<'_, 'de> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
-        while let Some(item) = array.next_element()? {
-            self.fields.too_deep |= syntax::is_too_deep(item);
+        let Self { fields, node } = self;
+        Capture { fields, node }.put(Value::Other("an array"));
+        for index in 0.. {
+            let more = match node.item(index).filter(|_| fields.captured.len() < MAX_CAPTURED) {
+                Some(node) => array.next_element_seed(Capture { fields, node })?.is_some(),
+                None => array.next_element()?.map(|item| fields.too_deep |= syntax::is_too_deep(item)).is_some(),
+            };
+            if !more {
+                break;
+            }
         }
-        self.put(Value::Other("an array"));
         Ok(())
     }
 
@@ -271,17 +282,19 @@ impl<'de> Visitor<'de> for Capture<'_, 'de> {
         Ok(())
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
-        self.put(Value::Other("a number"));
+    #[allow(clippy::cast_precision_loss, reason = "times and severities are far from where a float has gaps")]
+    fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
+        self.visit_f64(number as f64)
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "times and severities are far from where a float has gaps")]
+    fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
+        self.visit_f64(number as f64)
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
+        self.put(Value::Number(number));
         Ok(())
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
-        self.visit_u64(0)
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
-        self.visit_u64(0)
     }
 }
 
@@ -293,26 +306,62 @@ fn parse_time(text: &str) -> Option<Timestamp> {
         let civil: civil::DateTime = text.parse().ok()?;
         TimeZone::UTC.to_timestamp(civil).ok()
     })?;
+    plausible(time)
+}
+
+/// Reads seconds or milliseconds since 1970, whichever gives a plausible time, to the millisecond.
+fn time_of_number(number: f64) -> Option<Timestamp> {
+    [number, number / 1000.0].into_iter().find_map(|seconds| {
+        let since = SignedDuration::try_from_secs_f64(seconds).ok()?.round(Unit::Millisecond).ok()?;
+        plausible(Timestamp::UNIX_EPOCH.checked_add(since).ok()?)
+    })
+}
+
+fn plausible(time: Timestamp) -> Option<Timestamp> {
     let plausible = Timestamp::constant(946_684_800, 0)..Timestamp::constant(4_102_444_800, 0);
     plausible.contains(&time).then_some(time)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use rstest::rstest;
 
     use super::*;
 
-    impl<'de> Deserialize<'de> for Fields<'de> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            let mut fields = Self::new();
-            Capture { fields: &mut fields, node: &ROOT }.deserialize(deserializer)?;
-            Ok(fields)
-        }
+    static TREE: LazyLock<Tree> = LazyLock::new(|| {
+        Tree::of(["/id", "/tenantId", "/AlertId", "/properties/AlertId", "/created", "/list/1/id", "/a~1b"])
+    });
+
+    fn fields(json: &str) -> Fields<'static, '_> {
+        let mut fields = Fields::new(&TREE);
+        let mut parser = serde_json::Deserializer::from_str(json);
+        Capture { fields: &mut fields, node: &TREE }.deserialize(&mut parser).unwrap();
+        fields
     }
 
-    fn fields(json: &str) -> Fields<'_> {
-        serde_json::from_str(json).unwrap()
+    #[rstest]
+    #[case::seconds("1795000000", Some("2026-11-18T11:06:40Z"))]
+    #[case::fraction("1795000000.5", Some("2026-11-18T11:06:40.5Z"))]
+    #[case::milliseconds("1795000000123", Some("2026-11-18T11:06:40.123Z"))]
+    #[case::zero("0", None)]
+    #[case::beyond_everything("1e300", None)]
+    fn numbers_are_times_in_seconds_or_milliseconds(#[case] number: &str, #[case] expected: Option<&str>) {
+        let json = format!(r#"{{"created":{number}}}"#);
+        assert_eq!(fields(&json).time("/created").unwrap(), expected.map(|time| time.parse().unwrap()));
+    }
+
+    #[rstest]
+    #[case::item(r#"{"list":[{"id":"a"},{"id":"b"},{"id":"c"}]}"#, "/list/1/id", Some("b"))]
+    #[case::too_short(r#"{"list":[{"id":"a"}]}"#, "/list/1/id", None)]
+    #[case::escaped(r#"{"a/b":"c"}"#, "/a~1b", Some("c"))]
+    fn pointers_reach_into_arrays_and_name_any_member(
+        #[case] json: &str,
+        #[case] pointer: &str,
+        #[case] expected: Option<&str>,
+    ) {
+        assert_eq!(fields(json).text(pointer).unwrap(), expected);
     }
 
     #[rstest]

@@ -1,7 +1,7 @@
 //! The way through a message: containers are entered, their items read by their own shapes as they stream by.
 //!
 //! Containers are a bare array, an Event Hubs envelope (`records`: the streaming API puts a list of rows into each
-//! event) and a list page of the service (`value`, as in every `OData` collection).
+//! event), a list page of the service (`value`, as in every `OData` collection), and what the operator names.
 
 use std::fmt;
 
@@ -9,30 +9,50 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::{
     fields::{Fields, Text},
-    walk::Walk,
+    walk::{Walk, unknown},
 };
-use crate::domain::outcome::{Reason, Rejection, Skip};
+use crate::domain::{outcome::Skip, pointer::Pointer};
 
-/// The members whose array holds items.
-const LISTS: [&str; 2] = ["records", "value"];
+/// Where in an object a list of items may be: the names on the way.
+#[derive(Clone, Debug)]
+pub(super) struct ListAt {
+    first: Box<str>,
+    below: Vec<Box<str>>,
+    /// The operator names it: then nothing beside it is of concern.
+    is_mapped: bool,
+}
 
-/// Deepest nesting of containers that is entered: an array of envelopes of pages needs three.
-const MAX_NESTED: usize = 4;
+impl ListAt {
+    /// As the operator maps it.
+    pub(super) fn new(pointer: &Pointer) -> Self {
+        let mut steps = pointer.steps().map(Into::into);
+        Self { first: steps.next().unwrap_or_default(), below: steps.collect(), is_mapped: true }
+    }
+
+    /// Those of the known containers.
+    pub(super) fn known() -> Vec<Self> {
+        ["records", "value"].map(|name| Self { first: name.into(), below: Vec::new(), is_mapped: false }).into()
+    }
+
+    pub(super) fn begins_with(&self, name: &str) -> bool {
+        *self.first == *name
+    }
+}
 
 /// One JSON value of any type: the whole text, or an item of an array.
-pub(super) struct Item<'w> {
-    pub(super) walk: &'w mut Walk,
+pub(super) struct Item<'w, 'd> {
+    pub(super) walk: &'w mut Walk<'d>,
     /// How many containers are around it.
     pub(super) nested: usize,
 }
 
-impl Item<'_> {
+impl Item<'_, '_> {
     fn scalar<E: Error>(self, kind: &str) -> Result<(), E> {
         self.walk.unusable(unknown(format!("{kind} is no alert")))
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Item<'_> {
+impl<'de> DeserializeSeed<'de> for Item<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -40,7 +60,7 @@ impl<'de> DeserializeSeed<'de> for Item<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Item<'_> {
+impl<'de> Visitor<'de> for Item<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,20 +69,24 @@ impl<'de> Visitor<'de> for Item<'_> {
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
         let Self { walk, nested } = self;
-        let mut fields = Fields::new();
-        let mut lists = 0;
+        let decoder = walk.decoder();
+        let mut fields = Fields::new(decoder.tree());
+        let (mut lists, mut is_certain) = (0, false);
         while let Some(name) = map.next_key::<Text<'de>>()? {
-            if LISTS.contains(&name.as_str()) {
+            if let Some(list) = decoder.list_below(name.as_str()) {
                 fields.note(name);
-                lists += usize::from(map.next_value_seed(List(Item { walk: &mut *walk, nested }))?);
+                let ListAt { below, is_mapped, .. } = list;
+                let holds_one = map.next_value_seed(List { item: Item { walk: &mut *walk, nested }, below })?;
+                lists += usize::from(holds_one);
+                is_certain |= holds_one && *is_mapped;
             } else {
                 fields.take(name, &mut map)?;
             }
         }
         // Where it is unclear what holds the alerts, any choice would silently lose what another finds.
         match lists {
-            0 => walk.object(&fields),
-            1 if !Walk::is_known(&fields) => Ok(()),
+            0 => walk.object(&fields, nested),
+            1 if is_certain || !walk.is_known(&fields) => Ok(()),
             1 => walk.stop(unknown(format!("{fields} holds a list and is an alert itself"))),
             _ => walk.stop(unknown(format!("{fields} holds more than one list"))),
         }
@@ -70,19 +94,25 @@ impl<'de> Visitor<'de> for Item<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
         let Self { walk, nested } = self;
-        if nested == MAX_NESTED {
-            while array.next_element::<IgnoredAny>()?.is_some() {}
-            return walk.unusable(unknown(format!("lists nested more than {MAX_NESTED} deep")));
-        }
+        let nested = match Walk::below(nested) {
+            Ok(nested) => nested,
+            Err(rejection) => {
+                while array.next_element::<IgnoredAny>()?.is_some() {}
+                return walk.unusable(rejection);
+            }
+        };
         let mut empty = true;
-        while array.next_element_seed(Item { walk: &mut *walk, nested: nested + 1 })?.is_some() {
+        while array.next_element_seed(Item { walk: &mut *walk, nested })?.is_some() {
             empty = false;
         }
         if empty { walk.skip(Skip::EmptyPage) } else { Ok(()) }
     }
 
-    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
-        self.scalar("text")
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        match self.walk.bare_id(text) {
+            Some(reading) => self.walk.take(reading),
+            None => self.scalar("text"),
+        }
     }
 
     fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
@@ -106,10 +136,13 @@ impl<'de> Visitor<'de> for Item<'_> {
     }
 }
 
-/// The value of a member named as a list; tells whether it was one.
-struct List<'w>(Item<'w>);
+/// The value of a member that may hold a list, `below` itself or at once; tells whether it did.
+struct List<'w, 'd> {
+    item: Item<'w, 'd>,
+    below: &'d [Box<str>],
+}
 
-impl<'de> DeserializeSeed<'de> for List<'_> {
+impl<'de> DeserializeSeed<'de> for List<'_, '_> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
@@ -117,20 +150,34 @@ impl<'de> DeserializeSeed<'de> for List<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for List<'_> {
+impl<'de> Visitor<'de> for List<'_, '_> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.expecting(f)
+        self.item.expecting(f)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, array: A) -> Result<bool, A::Error> {
-        self.0.visit_seq(array).map(|()| true)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<bool, A::Error> {
+        if self.below.is_empty() {
+            return self.item.visit_seq(array).map(|()| true);
+        }
+        while array.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(false)
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<bool, M::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(false)
+        let Self { item: Item { walk, nested }, below } = self;
+        let mut lists = 0;
+        while let Some(name) = map.next_key::<Text<'de>>()? {
+            match below.split_first().filter(|(next, _)| next.as_ref() == name.as_str()) {
+                Some((_, below)) => {
+                    let list = List { item: Item { walk: &mut *walk, nested }, below };
+                    lists += usize::from(map.next_value_seed(list)?);
+                }
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        if lists > 1 { walk.stop(unknown("an object holds more than one list".into())) } else { Ok(lists == 1) }
     }
 
     fn visit_str<E: Error>(self, _: &str) -> Result<bool, E> {
@@ -156,8 +203,4 @@ impl<'de> Visitor<'de> for List<'_> {
     fn visit_f64<E: Error>(self, _: f64) -> Result<bool, E> {
         Ok(false)
     }
-}
-
-fn unknown(detail: String) -> Rejection {
-    Rejection { reason: Reason::UnknownShape, detail }
 }

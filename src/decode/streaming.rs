@@ -4,11 +4,16 @@
 //! id `/properties/AlertId`. Rows tell no last update; `/properties/Timestamp` is the time of the event behind the
 //! alert, so the creation is taken from the id's ticks, else from `/time`, when the row was received.
 
-use super::{Fields, Reading, Rejection, Shape};
+use super::{Fields, InputFormat, Reading, Rejection, Shape, product};
 use crate::domain::{alert::Alert, outcome::Skip};
 
-pub(super) const SHAPE: Shape =
-    Shape { name: "a streaming row", pointers: &[CATEGORY, TENANT, TIME, ID, SEVERITY, SERVICE_SOURCE], read };
+pub(super) const SHAPE: Shape = Shape {
+    name: "a streaming row",
+    format: InputFormat::Streaming,
+    pointers: &[CATEGORY, TENANT, TIME, ID, SEVERITY, SERVICE_SOURCE],
+    detection_sources: &["/properties/DetectionSource"],
+    read,
+};
 
 const CATEGORY: &str = "/category";
 const TENANT: &str = "/tenantId";
@@ -22,27 +27,30 @@ const CATEGORY_PREFIX: &str = "AdvancedHunting-";
 /// The tables about alerts. `AlertEvents` is the one of the time before `AlertInfo` and `AlertEvidence`.
 const ALERT_TABLES: [&str; 3] = ["AlertInfo", "AlertEvidence", "AlertEvents"];
 
-/// The `ServiceSource` whose alerts the service knows.
-const ENDPOINT: &str = "Microsoft Defender for Endpoint";
-
-fn read(row: &Fields<'_>) -> Result<Option<Reading>, Rejection> {
-    let Some(table) = row.text(CATEGORY)?.and_then(|category| category.strip_prefix(CATEGORY_PREFIX)) else {
-        return Ok(None);
-    };
-    if !ALERT_TABLES.contains(&table) {
+fn read(row: &Fields<'_, '_>) -> Result<Option<Reading>, Rejection> {
+    let Some(is_of_alerts) = row.text(CATEGORY)?.and_then(is_of_alerts) else { return Ok(None) };
+    if !is_of_alerts {
         return Ok(Some(Reading::Skip(Skip::OtherTable)));
     }
-    let of_another_product = |source: &str| !source.is_empty() && !source.eq_ignore_ascii_case(ENDPOINT);
-    if row.text(SERVICE_SOURCE)?.is_some_and(of_another_product) {
+    let service_source = row.text(SERVICE_SOURCE)?;
+    if service_source.is_some_and(product::is_other) {
         return Ok(Some(Reading::Skip(Skip::OtherProduct)));
     }
     let id = row.alert_id(ID)?;
     let received = row.time(TIME)?;
-    Ok(Some(Reading::Alert(Alert {
-        tenant: row.tenant(TENANT)?,
-        severity: row.severity(SEVERITY)?,
-        updated: None,
-        created: id.created().or(received),
-        id,
-    })))
+    Ok(Some(Reading::of(
+        service_source,
+        Alert {
+            tenant: row.tenant(TENANT)?,
+            severity: row.severity(SEVERITY)?,
+            updated: None,
+            created: id.created().or(received),
+            id,
+        },
+    )))
+}
+
+/// Whether the table that `category` names is about alerts; `None`: it names none.
+pub(super) fn is_of_alerts(category: &str) -> Option<bool> {
+    category.strip_prefix(CATEGORY_PREFIX).map(|table| ALERT_TABLES.contains(&table))
 }

@@ -33,11 +33,12 @@ pub(super) fn is_too_deep(value: &RawValue) -> bool {
     matches!(json.first(), Some(b'[' | b'{')) && count_opening(json) > MAX_DEPTH && depth(json) > MAX_DEPTH
 }
 
-/// The rejection for an error of the parser. The position is right to a byte: the parser names sometimes the last byte
-/// it took, sometimes the one it wanted.
-pub(super) fn parser_error(text: &str, error: &serde_json::Error) -> Rejection {
-    let lines_before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-    let at = if error.is_eof() { text.len() } else { lines_before + error.column().saturating_sub(1) };
+/// The rejection for an error of the parser, which began to read at byte `from` of `text`. The position is right to a
+/// byte: the parser names sometimes the last byte it took, sometimes the one it wanted.
+pub(super) fn parser_error(text: &str, from: usize, error: &serde_json::Error) -> Rejection {
+    let lines = text[from..].split_inclusive('\n');
+    let lines_before: usize = lines.take(error.line().saturating_sub(1)).map(str::len).sum();
+    let at = if error.is_eof() { text.len() } else { from + lines_before + error.column().saturating_sub(1) };
     let message = error.to_string();
     let what = match error.classify() {
         // These are fixed words of the parser, with a position in lines and columns.
@@ -46,6 +47,11 @@ pub(super) fn parser_error(text: &str, error: &serde_json::Error) -> Rejection {
         Category::Data | Category::Io => "unexpected value",
     };
     not_json(format!("not JSON at byte {at}: {what}"))
+}
+
+/// The rejection of what follows a JSON value on the same line.
+pub(super) fn trailing_characters(at: usize) -> Rejection {
+    not_json(format!("not JSON at byte {at}: trailing characters"))
 }
 
 fn not_json(detail: String) -> Rejection {
@@ -106,7 +112,7 @@ mod tests {
     #[case::at_the_end("{\"a\":", 5)]
     fn positions_are_bytes_from_the_start(#[case] json: &str, #[case] at: usize) {
         let error = serde_json::from_str::<serde_json::Value>(json).unwrap_err();
-        let detail = parser_error(json, &error).detail;
+        let detail = parser_error(json, 0, &error).detail;
         assert!(detail.starts_with(&format!("not JSON at byte {at}: ")), "{detail}");
     }
 }

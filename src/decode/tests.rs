@@ -36,6 +36,12 @@ fn row(table: &str, properties: &str) -> String {
     )
 }
 
+const NOW: jiff::Timestamp = jiff::Timestamp::constant(1_795_000_000, 0);
+
+fn decode(payload: Option<&[u8]>) -> Decoded {
+    Decoder::default().decode(payload, NOW)
+}
+
 fn decoded(payload: &str) -> Decoded {
     decode(Some(payload.as_bytes()))
 }
@@ -379,7 +385,7 @@ mod rejections {
     #[case::value_is_null(r#"{"value":null}"#, "`value`")]
     #[case::records_is_an_object(r#"{"records":{}}"#, "`records`")]
     #[case::number("7", "a number is no alert")]
-    #[case::text(r#""da637551227677560813_-961444813""#, "text is no alert")]
+    #[case::text(r#""alert_1""#, "text is no alert")]
     #[case::null("null", "null is no alert")]
     #[case::boolean("true", "a boolean is no alert")]
     #[case::list_with_an_id(r#"{"id":"a","value":[]}"#, "`id`, `value` holds a list and is an alert itself")]
@@ -418,7 +424,8 @@ mod rejections {
         let expected = "5 of 8 items can't be used: item 1: a number is no alert; \
                         item 2: the alert id has a character at byte 0 that is none of A-Z a-z 0-9 _ -; \
                         item 5: an object without members is none of the known shapes: \
-                        a streaming row, an alert resource, a bare id; and 2 more";
+                        a streaming row, a SIEM detection, an ECS event, a legacy Graph alert, a Graph alert, \
+                        an alert resource, a bare id; and 2 more";
         assert_eq!(rejection.detail, expected);
     }
 }

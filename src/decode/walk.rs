@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use serde::de::{DeserializeSeed, Error};
+use jiff::Timestamp;
+use serde::de::Error;
 
-use super::{Decoded, Indexed, MAX_ITEMS, Reading, SHAPES, fields::Fields, list::Item, syntax};
+use super::{Decoded, Decoder, Indexed, MAX_ITEMS, Reading, bare_id, fields::Fields, syntax, text};
 use crate::domain::{
     alert::{Alert, AlertId, Severity},
     outcome::{Reason, Rejection, Skip},
@@ -13,10 +14,15 @@ use crate::domain::{
 /// How many of the items that can't be used are described.
 const DESCRIBED_FAULTS: usize = 3;
 
+/// Deepest nesting of containers that is entered: an array of envelopes of pages needs three.
+const MAX_NESTED: usize = 4;
+
 /// One pass through one message. Its methods give the parser an error only to end the walk.
-#[derive(Default)]
-pub(super) struct Walk {
+pub(super) struct Walk<'d> {
+    decoder: &'d Decoder,
     found: Decoded,
+    /// The detection source of each alert in `found`, where the filter looks at it.
+    detection_sources: Vec<Option<Box<str>>>,
     /// Where in `found.alerts` an alert id was first found.
     first_of: HashMap<AlertId, usize>,
     /// How many items were met.
@@ -26,33 +32,69 @@ pub(super) struct Walk {
     stopped: Option<Rejection>,
 }
 
-impl Walk {
+impl<'d> Walk<'d> {
     /// Reads the whole text. An error is one of the message as a whole.
-    pub(super) fn through(text: &str) -> Result<Decoded, Rejection> {
-        let mut walk = Self::default();
-        let mut parser = serde_json::Deserializer::from_str(text);
-        let result = Item { walk: &mut walk, nested: 0 }.deserialize(&mut parser).and_then(|()| parser.end());
-        result.map_err(|error| walk.stopped.take().unwrap_or_else(|| syntax::parser_error(text, &error)))?;
+    pub(super) fn through(decoder: &'d Decoder, text: &str, now: Timestamp) -> Result<Decoded, Rejection> {
+        let mut walk = Self {
+            decoder,
+            found: Decoded::default(),
+            detection_sources: Vec::new(),
+            first_of: HashMap::new(),
+            items: 0,
+            faults: Faults::default(),
+            stopped: None,
+        };
+        text::read(&mut walk, text, 0)?;
+        walk.leave_out_unwanted(now);
         walk.found.rejection = walk.faults.into_rejection(walk.items);
         Ok(walk.found)
     }
 
-    /// An item that is an object, which the shapes read.
-    pub(super) fn object<E: Error>(&mut self, object: &Fields<'_>) -> Result<(), E> {
+    pub(super) fn decoder(&self) -> &'d Decoder {
+        self.decoder
+    }
+
+    /// An item that is an object, which the shapes read; if none does, there may be JSON in its `message`.
+    pub(super) fn object<E: Error>(&mut self, object: &Fields<'_, '_>, nested: usize) -> Result<(), E> {
         if object.is_too_deep() {
             return self.unusable(syntax::too_deep());
         }
-        match SHAPES.iter().find_map(|shape| (shape.read)(object).transpose()) {
-            Some(Ok(Reading::Alert(alert))) => self.alert(alert),
+        match self.decoder.read(object) {
+            Some(Ok(Reading::Alert(alert))) => {
+                let wanted = self.decoder.filter.looks_at_detection_sources();
+                self.alert(alert, wanted.then(|| self.decoder.detection_source(object)).flatten())
+            }
             Some(Ok(Reading::Skip(skip))) => self.skip(skip),
             Some(Err(rejection)) => self.unusable(rejection),
-            None => self.unusable(super::unknown_shape(object)),
+            None => text::read_message(self, object, nested)
+                .unwrap_or_else(|| self.unusable(self.decoder.unknown_shape(object))),
         }
     }
 
     /// Whether any shape reads the object, with whatever result.
-    pub(super) fn is_known(object: &Fields<'_>) -> bool {
-        SHAPES.iter().any(|shape| !matches!((shape.read)(object), Ok(None)))
+    pub(super) fn is_known(&self, object: &Fields<'_, '_>) -> bool {
+        self.decoder.read(object).is_some()
+    }
+
+    /// What a text is, if texts are read at all.
+    pub(super) fn bare_id(&self, text: &str) -> Option<Reading> {
+        self.decoder.bare_ids.then(|| bare_id::in_text(text)).flatten()
+    }
+
+    /// What was made of an item.
+    pub(super) fn take<E: Error>(&mut self, reading: Reading) -> Result<(), E> {
+        match reading {
+            Reading::Alert(alert) => self.alert(alert, None),
+            Reading::Skip(skip) => self.skip(skip),
+        }
+    }
+
+    /// How many containers are around what is in one that has `nested` around it; an error if that are too many.
+    pub(super) fn below(nested: usize) -> Result<usize, Rejection> {
+        if nested == MAX_NESTED {
+            return Err(unknown(format!("lists nested more than {MAX_NESTED} deep")));
+        }
+        Ok(nested + 1)
     }
 
     /// An item that needs neither a call nor an output.
@@ -75,16 +117,41 @@ impl Walk {
         Err(E::custom("stopped"))
     }
 
+    /// Why the walk ended, if it did by itself.
+    pub(super) fn take_stopped(&mut self) -> Option<Rejection> {
+        self.stopped.take()
+    }
+
+    /// Turns the alerts that the filter refuses into skips, once all is known about each.
+    fn leave_out_unwanted(&mut self, now: Timestamp) {
+        let filter = &self.decoder.filter;
+        let mut sources = std::mem::take(&mut self.detection_sources).into_iter();
+        let Decoded { alerts, skips, .. } = &mut self.found;
+        alerts.retain(|Indexed { alert, .. }| {
+            let refused = filter.refuses(alert, sources.next().flatten().as_deref(), now);
+            skips.extend(refused);
+            refused.is_none()
+        });
+    }
+
     /// An alert, or what an item adds to the one that is there. The same id under another tenant is another alert.
-    fn alert<E: Error>(&mut self, alert: Alert) -> Result<(), E> {
+    fn alert<E: Error>(&mut self, alert: Alert, detection_source: Option<&str>) -> Result<(), E> {
         let index = self.next_index()?;
         let alerts = &mut self.found.alerts;
         let first = *self.first_of.entry(alert.id.clone()).or_insert(alerts.len());
         match alerts.get_mut(first).map(|indexed| &mut indexed.alert) {
             Some(known) if known.tenant.is_none() || alert.tenant.is_none() || known.tenant == alert.tenant => {
                 merge(known, alert);
+                if let Some(source @ None) = self.detection_sources.get_mut(first) {
+                    *source = detection_source.map(Into::into);
+                }
             }
-            _ => alerts.push(Indexed { index, alert }),
+            _ => {
+                alerts.push(Indexed { index, alert });
+                if self.decoder.filter.looks_at_detection_sources() {
+                    self.detection_sources.push(detection_source.map(Into::into));
+                }
+            }
         }
         Ok(())
     }
@@ -97,6 +164,10 @@ impl Walk {
         self.items += 1;
         Ok(self.items - 1)
     }
+}
+
+pub(super) fn unknown(detail: String) -> Rejection {
+    Rejection { reason: Reason::UnknownShape, detail }
 }
 
 /// Adds to `known` what another item tells about the same alert.

@@ -1,14 +1,21 @@
 //! An alert as far as the daemon must know it to ask about it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// Longest alert id that is accepted, in bytes. The service's own ids have at most 39.
 const MAX_ID_LEN: usize = 128;
 
 /// .NET ticks (100 ns since 0001-01-01) at the Unix epoch.
 const TICKS_AT_UNIX_EPOCH: i64 = 621_355_968_000_000_000;
+
+/// What the ids of other products begin with, in the unified experiences of Microsoft Defender (Microsoft Learn,
+/// "Investigate alerts in Microsoft Defender XDR", alert sources): Defender XDR (`ra`, `ta`, `ea`), Office 365 (`fa`),
+/// Identity (`aa`, `ri`), Cloud Apps (`ca`, `ma`, `rm`), Entra ID Protection (`ad`), Data Loss Prevention (`dl`),
+/// Defender for Cloud (`dc`), Sentinel (`sn`), Insider Risk (`ir`). Defender for Endpoint has `da`, and `ed` for
+/// detections of the customer's own.
+const OTHER_PRODUCTS: [&str; 14] = ["ra", "ta", "ea", "fa", "aa", "ri", "ca", "ma", "rm", "ad", "dl", "dc", "sn", "ir"];
 
 /// A valid alert id: 1 to 128 of `A-Z a-z 0-9 _ -`.
 ///
@@ -42,6 +49,27 @@ impl AlertId {
         &self.0
     }
 
+    /// Whether the id looks like one of Microsoft's: ticks and a signed number, or a GUID, with up to two letters before
+    /// it. Ids of other forms are accepted where a message says that they are ids; this tells where it does not.
+    pub fn has_known_form(&self) -> bool {
+        self.prefix().is_some()
+    }
+
+    /// Whether the id is one that only other products give.
+    pub fn is_of_another_product(&self) -> bool {
+        self.prefix().is_some_and(|prefix| OTHER_PRODUCTS.contains(&prefix))
+    }
+
+    /// What stands before the ticks or the GUID: nothing or up to two lower-case letters. The shortest that fits, for a
+    /// GUID may begin with such letters too.
+    fn prefix(&self) -> Option<&str> {
+        (0..=2).find_map(|length| {
+            let (prefix, rest) = self.0.split_at_checked(length)?;
+            let fits = prefix.bytes().all(|byte| byte.is_ascii_lowercase()) && (is_ticks(rest) || is_guid(rest));
+            fits.then_some(prefix)
+        })
+    }
+
     /// When the alert was created, for ids in the tick form (`da637551227677560813_-961444813`, prefix optional).
     ///
     /// The 18 digits are .NET ticks; they were found within 0.6 s of the documented creation time of every published
@@ -57,6 +85,27 @@ impl AlertId {
         let plausible = Timestamp::constant(946_684_800, 0)..Timestamp::constant(4_102_444_800, 0);
         plausible.contains(&created).then_some(created)
     }
+}
+
+/// `637551227677560813_-961444813`: 15 to 20 digits and a number of up to 10.
+fn is_ticks(text: &str) -> bool {
+    text.split_once('_').is_some_and(|(ticks, suffix)| {
+        has_digits(ticks, 15, 20) && has_digits(suffix.strip_prefix('-').unwrap_or(suffix), 1, 10)
+    })
+}
+
+/// `efa1828b-dd4e-405c-8a3b-aa28596830dd`, also with `_1` after it.
+fn is_guid(text: &str) -> bool {
+    let (guid, suffix) = text.split_once('_').unwrap_or((text, "1"));
+    let mut parts = guid.split('-');
+    let is_hex = |part: &str, length: usize| part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    [8, 4, 4, 4, 12].into_iter().all(|length| parts.next().is_some_and(|part| is_hex(part, length)))
+        && parts.next().is_none()
+        && has_digits(suffix.strip_prefix('-').unwrap_or(suffix), 1, 10)
+}
+
+fn has_digits(text: &str, least: usize, most: usize) -> bool {
+    (least..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl fmt::Display for AlertId {
@@ -138,6 +187,12 @@ impl Alert {
     pub fn latest_known(&self) -> Option<Timestamp> {
         self.updated.or(self.created).or_else(|| self.id.created())
     }
+
+    /// Whether its latest known time is longer ago than `age`; what tells no time is never too old.
+    pub fn is_older_than(&self, age: Duration, now: Timestamp) -> bool {
+        let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+        self.latest_known().is_some_and(|latest| now.duration_since(latest) > age)
+    }
 }
 
 #[cfg(test)]
@@ -183,6 +238,25 @@ mod tests {
     fn ticks_tell_the_creation(#[case] id: &str, #[case] created: Option<&str>) {
         let expected = created.map(|text| text.parse::<Timestamp>().unwrap());
         assert_eq!(AlertId::parse(id).unwrap().created(), expected);
+    }
+
+    #[rstest]
+    #[case::bare_ticks("636688558380765161_2136280442", Some(""))]
+    #[case::endpoint("da637308392288907382_-880718168", Some("da"))]
+    #[case::guid("efa1828b-dd4e-405c-8a3b-aa28596830dd_1", Some(""))]
+    #[case::guid_that_begins_like_a_prefix("daefa182-dd4e-405c-8a3b-aa28596830dd", Some(""))]
+    #[case::prefixed_guid("daefa1828b-dd4e-405c-8a3b-aa28596830dd_1", Some("da"))]
+    #[case::office("faf8edc936-85f8-a603-b800-08d8525cf099", Some("fa"))]
+    #[case::identity("ri001122334455667788_-0123456789", Some("ri"))]
+    #[case::number("17", None)]
+    #[case::word("alert_1", None)]
+    #[case::three_letters("abc637308392288907382_1", None)]
+    #[case::no_suffix("da637308392288907382", None)]
+    #[case::short_guid("efa1828b-dd4e-405c-8a3b", None)]
+    fn known_forms_have_a_prefix(#[case] id: &str, #[case] prefix: Option<&str>) {
+        let id = AlertId::parse(id).unwrap();
+        assert_eq!(id.prefix(), prefix);
+        assert_eq!(id.is_of_another_product(), matches!(prefix, Some("fa" | "ri")));
     }
 
     #[rstest]

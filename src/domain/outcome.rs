@@ -108,10 +108,27 @@ pub enum Skip {
     OtherTable,
     /// An alert of another product, about which this service knows nothing.
     OtherProduct,
+    /// The operator's filter leaves out alerts of this severity, …
+    UnwantedSeverity,
+    /// … alerts found by this detection source, …
+    UnwantedDetectionSource,
+    /// … alerts of this age, …
+    TooOld,
+    /// … or alerts of this tenant.
+    UnwantedTenant,
 }
 
 impl Skip {
-    pub const ALL: [Self; 4] = [Self::Tombstone, Self::EmptyPage, Self::OtherTable, Self::OtherProduct];
+    pub const ALL: [Self; 8] = [
+        Self::Tombstone,
+        Self::EmptyPage,
+        Self::OtherTable,
+        Self::OtherProduct,
+        Self::UnwantedSeverity,
+        Self::UnwantedDetectionSource,
+        Self::TooOld,
+        Self::UnwantedTenant,
+    ];
 
     /// As written in metrics.
     pub const fn as_str(self) -> &'static str {
@@ -120,6 +137,10 @@ impl Skip {
             Self::EmptyPage => "empty_page",
             Self::OtherTable => "other_table",
             Self::OtherProduct => "other_product",
+            Self::UnwantedSeverity => "unwanted_severity",
+            Self::UnwantedDetectionSource => "unwanted_detection_source",
+            Self::TooOld => "too_old",
+            Self::UnwantedTenant => "unwanted_tenant",
         }
     }
 }

@@ -22,5 +22,6 @@ mod journal;
 mod journal_versions;
 mod pipeline;
 mod service;
+mod shapes;
 mod tls;
 mod world;

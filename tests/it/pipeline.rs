@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use alert_ips::{
+    decode::Decoder,
     defender::account::{AccountHandle, LetGo},
     domain::{
         outcome::Reason,
@@ -35,6 +36,7 @@ fn record(payload: &str) -> Arc<Record> {
 fn pipeline(world: &World, accounts: impl IntoIterator<Item = (String, AccountHandle)>) -> Pipeline {
     Pipeline {
         accounts: Accounts::new(accounts),
+        decoder: Decoder::default(),
         format: OutputFormat::Json,
         max_age: Duration::from_hours(24 * 30),
         clock: world.clock.clone(),

@@ -68,6 +68,22 @@ use super::*;
     "[input]\nstart = \"yesterday\"",
     "alert-ips.toml:10: input.start: \"yesterday\" is neither earliest nor latest nor a time such as \"2026-11-01T00:00:00Z\""
 )]
+#[case::mapping_without_an_id(
+    "[input]\nformat = \"custom\"\ncustom.severity = \"/level\"",
+    "default: input.custom.id: is empty; say where an alert has its id, such as \"/alert/id\""
+)]
+#[case::no_pointer(
+    "[input]\ncustom.id = \"$.alert.id\"",
+    "alert-ips.toml:10: input.custom.id: \"$.alert.id\" is no JSON pointer: a JSON pointer begins with `/`, as in \"/alert/id\""
+)]
+#[case::pointer_from_the_message(
+    "[input]\ncustom.records = \"/data/alerts\"\ncustom.id = \"/data/alerts/id\"",
+    "alert-ips.toml:10: input.custom.records: /data/alerts and /data/alerts/id begin in the same way, but /data/alerts is looked for in a message and /data/alerts/id in one alert of that list; write where it is within the alert"
+)]
+#[case::unknown_severity(
+    "[filter]\nseverities = [\"high\", \"severe\"]",
+    "alert-ips.toml:10: filter.severities: item 2: \"severe\" is unknown; available: high, medium, unspecified, low, informational"
+)]
 #[case::planned_format(
     "[output]\nformat = \"splunk-hec\"",
     "alert-ips.toml:10: output.format: \"splunk-hec\" is not available in this version; available: json"

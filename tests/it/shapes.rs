@@ -1,0 +1,207 @@
+//! Every shape of message that is known, as pipelines write it: `tests/fixtures/input` holds one of each, and
+//! `tests/fixtures/decoded` what is read of it. All names and ids are made up, or are those of Microsoft's own examples.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use alert_ips::{
+    decode::{Decoded, Decoder, Indexed},
+    domain::{
+        alert::{Alert, Severity},
+        filter::Filter,
+        format::{InputFormat, Mapping},
+        outcome::{Reason, Skip},
+        pointer::Pointer,
+    },
+};
+use jiff::Timestamp;
+use proptest::prelude::*;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+const NOW: Timestamp = Timestamp::constant(1_795_000_000, 0);
+
+fn input(name: &str) -> Vec<u8> {
+    fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/input").join(name)).unwrap()
+}
+
+fn auto(payload: impl AsRef<[u8]>) -> Decoded {
+    Decoder::default().decode(Some(payload.as_ref()), NOW)
+}
+
+fn ids(decoded: &Decoded) -> Vec<&str> {
+    decoded.alerts.iter().map(|indexed| indexed.alert.id.as_str()).collect()
+}
+
+fn told(decoded: &Decoded) -> Value {
+    let alert = |Indexed { index, alert }: &Indexed| {
+        let Alert { id, tenant, severity, updated, created } = alert;
+        let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
+        json!({
+            "index": index, "id": id.as_str(), "tenant": tenant.as_deref(), "severity": severity.as_str(),
+            "updated": time(updated), "created": time(created),
+        })
+    };
+    json!({
+        "alerts": decoded.alerts.iter().map(alert).collect::<Vec<_>>(),
+        "skips": decoded.skips.iter().map(|skip| skip.as_str()).collect::<Vec<_>>(),
+        "rejection": decoded.rejection.as_ref().map(|rejection| &rejection.detail),
+    })
+}
+
+#[rstest]
+fn each_shape_gives_what_is_written_of_it(#[files("tests/fixtures/input/*")] path: PathBuf) {
+    let decoded = auto(fs::read(&path).unwrap());
+    assert_eq!(decoded.rejection, None);
+    let name = path.file_stem().unwrap().to_str().unwrap();
+    insta::with_settings!({
+        snapshot_path => "../fixtures/decoded", prepend_module_to_snapshot => false, omit_expression => true,
+    }, {
+        insta::assert_json_snapshot!(name, told(&decoded));
+    });
+}
+
+#[rstest]
+#[case(InputFormat::Streaming, "streaming-envelope.json", 1)]
+#[case(InputFormat::AlertResource, "list-page.json", 2)]
+#[case(InputFormat::AlertResource, "filebeat-message.json", 1)]
+#[case(InputFormat::Graph, "graph-page.json", 2)]
+#[case(InputFormat::GraphLegacy, "graph-legacy.json", 1)]
+#[case(InputFormat::SiemDetection, "siem-detections.json", 1)]
+#[case(InputFormat::Ecs, "ecs-m365-alert.json", 1)]
+#[case(InputFormat::BareId, "bare-ids.txt", 3)]
+fn a_format_by_name_reads_its_shape_and_no_other(
+    #[case] format: InputFormat,
+    #[case] name: &str,
+    #[case] alerts: usize,
+) {
+    let decoder = Decoder::new(format, None, Filter::default());
+    assert_eq!(decoder.decode(Some(&input(name)), NOW).alerts.len(), alerts);
+    let foreign = if format == InputFormat::Graph { "streaming-alert-info.json" } else { "graph.json" };
+    if format != InputFormat::BareId && format != InputFormat::AlertResource {
+        let decoded = decoder.decode(Some(&input(foreign)), NOW);
+        assert_eq!(decoded.rejection.map(|rejection| rejection.reason), Some(Reason::UnknownShape));
+    }
+}
+
+fn mapping(records: Option<&str>) -> Mapping {
+    let pointer = |text: &str| Some(Pointer::parse(text).unwrap());
+    Mapping {
+        id: Pointer::parse("/detection/alert~1id").unwrap(),
+        severity: pointer("/detection/level"),
+        tenant: pointer("/owner/0"),
+        updated: pointer("/seen"),
+        created: None,
+        records: records.and_then(pointer),
+    }
+}
+
+#[rstest]
+#[case::one(None, |alert: Value| alert)]
+#[case::list(None, |alert: Value| json!([alert]))]
+#[case::deep(Some("/batch/items"), |alert: Value| json!({"id": 7, "batch": {"no": 1, "items": [alert], "end": true}}))]
+#[case::in_a_message(Some("/batch/items"), |alert: Value| json!({"message": json!({"batch": {"items": [alert]}}).to_string()}))]
+fn a_mapping_reads_what_no_shape_knows(
+    #[case] records: Option<&str>,
+    #[case] around: fn(Value) -> Value,
+    #[values(InputFormat::Auto, InputFormat::Custom)] format: InputFormat,
+) {
+    let alert = json!({
+        "id": "of the pipeline", "severity": "Low", "owner": ["Contoso.Example", "x"],
+        "detection": {"alert/id": "da637551227677560813_-961444813", "level": "HIGH"}, "seen": 1_795_000_000_123_u64,
+    });
+    let decoder = Decoder::new(format, Some(mapping(records)), Filter::default());
+    let decoded = decoder.decode(Some(around(alert).to_string().as_bytes()), NOW);
+    assert_eq!((ids(&decoded), &decoded.rejection), (vec!["da637551227677560813_-961444813"], &None));
+    let alert = &decoded.alerts[0].alert;
+    assert_eq!((alert.severity, alert.tenant.as_deref()), (Severity::High, Some("contoso.example")));
+    assert_eq!(alert.updated, Some("2026-11-18T11:06:40.123Z".parse().unwrap()));
+}
+
+#[test]
+fn with_a_mapping_alone_nothing_else_is_read() {
+    let decoder = Decoder::new(InputFormat::Custom, Some(mapping(None)), Filter::default());
+    for name in ["graph.json", "list-page.json", "bare-ids.txt"] {
+        let read = decoder.decode(Some(&input(name)), NOW);
+        assert!(read.alerts.is_empty() && read.rejection.is_some(), "{name}");
+    }
+}
+
+#[test]
+fn info_and_evidence_of_an_alert_are_one_alert_with_the_severity_of_the_info() {
+    let decoded = auto(input("streaming-envelope.json"));
+    assert_eq!(ids(&decoded), ["da638034938542563831_172489803"]);
+    assert_eq!(decoded.alerts[0].alert.severity, Severity::Medium);
+}
+
+#[rstest]
+#[case::severities(Filter { severities: vec![Severity::High], ..Filter::default() }, &[Skip::UnwantedSeverity])]
+#[case::of_the_whole_alert(Filter { severities: vec![Severity::Medium], ..Filter::default() }, &[])]
+#[case::sources(Filter { detection_sources: vec!["Antivirus".into()], ..Filter::default() }, &[Skip::UnwantedDetectionSource])]
+#[case::its_source(Filter { detection_sources: vec!["edr".into()], ..Filter::default() }, &[])]
+#[case::age(Filter { max_age: Some(Duration::from_hours(24)), ..Filter::default() }, &[Skip::TooOld])]
+#[case::tenants(Filter { tenants: vec!["other".into()], ..Filter::default() }, &[Skip::UnwantedTenant])]
+fn what_the_filter_leaves_out_is_a_skip(#[case] filter: Filter, #[case] skips: &[Skip]) {
+    let decoder = Decoder::new(InputFormat::Auto, None, filter);
+    let decoded = decoder.decode(Some(&input("streaming-envelope.json")), NOW);
+    assert_eq!(decoded.alerts.len(), 1 - skips.len());
+    let others = [Skip::OtherProduct, Skip::OtherProduct, Skip::OtherTable];
+    assert_eq!(decoded.skips, [&others, skips].concat());
+}
+
+#[rstest]
+#[case::words_after_a_value("{\"id\":\"a_1\"} x", "not JSON at byte 13: trailing characters")]
+#[case::two_values_on_a_line("{\"id\":\"a_1\"}{\"id\":\"b_1\"}", "not JSON at byte 12: trailing characters")]
+#[case::a_broken_line("{\"id\":\"a_1\"}\n{\"id\"", "not JSON at byte 18: EOF while parsing an object")]
+#[case::a_broken_value_after_lines("{\"id\":\"a_1\"}\n\n[1,\n x]", "not JSON at byte 19: expected value")]
+#[case::words("what\na_1", "not JSON at byte 0: expected value")]
+#[case::an_unknown_form("da123_1", "not JSON at byte 0: expected value")]
+#[case::a_message_that_is_cut(
+    r#"{"message":"[{\"id\":\"a_1\"}"}"#,
+    "in `/message`: not JSON at byte 13: EOF while parsing a list"
+)]
+fn lines_that_are_none_reject_the_message(#[case] payload: &str, #[case] detail: &str) {
+    let decoded = auto(payload);
+    assert!(decoded.alerts.is_empty() && decoded.skips.is_empty(), "{decoded:?}");
+    let rejection = decoded.rejection.unwrap();
+    assert_eq!((rejection.reason, &*rejection.detail), (Reason::NotJson, detail));
+}
+
+#[test]
+fn messages_within_messages_are_entered_a_few_times_only() {
+    let nested =
+        |times| (0..times).fold(r#"{"id":"a_1"}"#.to_owned(), |text, _| json!({ "message": text }).to_string());
+    assert_eq!(ids(&auto(nested(4))), ["a_1"]);
+    let rejection = auto(nested(5)).rejection.unwrap();
+    assert!(rejection.detail.contains("nested more than 4 deep"), "{}", rejection.detail);
+}
+
+#[test]
+fn a_message_that_is_no_json_is_no_shape() {
+    let rejection = auto(r#"{"severity":"info","message":"the service started"}"#).rejection.unwrap();
+    assert_eq!(rejection.reason, Reason::UnknownShape);
+}
+
+proptest! {
+    /// However a message of any shape is damaged, it ends as alerts, skips or a rejection.
+    #[test]
+    fn damaged_messages_end_without_a_panic(
+        name in prop::sample::select(vec![
+            "streaming-envelope.json", "list-page.json", "graph-page.json", "graph-legacy.json", "siem-detections.json",
+            "ecs-m365-event.json", "filebeat-message.json", "bare-ids.txt", "lines-of-any-shape.json",
+        ]),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in any::<prop::sample::Index>(),
+        is_cut in any::<bool>(),
+    ) {
+        let mut payload = input(name);
+        for (at, byte) in damage {
+            let at = at.index(payload.len());
+            payload[at] = byte;
+        }
+        if is_cut {
+            payload.truncate(cut.index(payload.len()));
+        }
+        let decoded = auto(&payload);
+        prop_assert!(!decoded.alerts.is_empty() || !decoded.skips.is_empty() || decoded.rejection.is_some());
+    }
+}
