@@ -12,12 +12,13 @@ use alert_ips::{
         budget::{Budget, Ruling},
         journal::{Answer, Body, Claim, Entry, EntryId, Reached, WriterId},
         outcome::{Outcome, Status},
+        output::{Output, OutputFormat},
         record::{Epoch, Partition, Receipt},
         related_ips::RelatedIps,
         terms::Terms,
         time::JournalTime,
     },
-    encode::{OutputFormat, encode},
+    encode::{Subject, encode},
     sim::world::{Shares, World},
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -53,11 +54,21 @@ fn encoding(criterion: &mut Criterion) {
     let alert = Decoder::default().decode(Some(&payload("alert")), NOW).alerts.remove(0).alert;
     let ips = RelatedIps::from_texts(["104.80.104.128", "23.203.232.228", "2a01:111::1"]);
     let outcome = Outcome { status: Status::Found, ips, retrieved_at: NOW };
-    criterion.bench_function("encode/json", |bencher| {
-        bencher.iter(|| {
-            encode(OutputFormat::Json, black_box(&receipt), 0, black_box(&alert), "tenant", black_box(&outcome), &[])
-        });
-    });
+    let mut group = criterion.benchmark_group("encode");
+    for format in OutputFormat::ALL {
+        let outputs = [Output { format, ..Output::default() }];
+        let subject = Subject {
+            receipt: &receipt,
+            index: 0,
+            alert: &alert,
+            tenant: "tenant",
+            outcome: &outcome,
+            headers: &[],
+            original: None,
+        };
+        group.bench_function(format.as_str(), |bencher| bencher.iter(|| encode(&outputs, black_box(&subject))));
+    }
+    group.finish();
 }
 
 /// A claim and its answer with both documented windows as full as they get.

@@ -11,6 +11,7 @@ use futures_util::{
     stream::FuturesUnordered,
 };
 use jiff::Timestamp;
+use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -22,10 +23,11 @@ use crate::{
         alert::{Alert, Severity},
         dead_letter::DeadLetter,
         outcome::{Outcome, Reason, Rejection, Status},
+        output::Output,
         record::{Outgoing, Record},
         related_ips::RelatedIps,
     },
-    encode::{OutputFormat, encode},
+    encode::{Subject, encode},
     observe::metrics::Metrics,
 };
 
@@ -44,7 +46,8 @@ pub struct Claimant {
 pub struct Pipeline {
     pub accounts: Accounts,
     pub decoder: Decoder,
-    pub format: OutputFormat,
+    /// What is published of each alert.
+    pub outputs: Vec<Output>,
     /// Alerts whose latest known time is longer ago are not asked about.
     pub max_age: Duration,
     pub clock: Clock,
@@ -125,13 +128,9 @@ impl Pipeline {
             Err(put) => return Box::pin(self.decide_all(&record, since, put, outlet)).await,
         };
         let answer = question.await;
-        let mut writes = Vec::new();
-        let rejections = match self.decide(&record, since, Answered { index, alert, answer })? {
-            Ok(write) => {
-                writes.push(write);
-                Vec::new()
-            }
-            Err(rejection) => vec![rejection],
+        let (mut writes, rejections) = match self.decide(&record, since, Answered { index, alert, answer })? {
+            Ok(writes) => (writes, Vec::new()),
+            Err(rejection) => (Vec::new(), vec![rejection]),
         };
         writes.extend(self.dead_letter(&record, rejections));
         Ok(Decided { early: 0, writes })
@@ -152,11 +151,13 @@ impl Pipeline {
         while let Some(answered) = answers.next().await {
             undecided -= 1;
             match (self.decide(record, since, answered)?, &outlet) {
-                (Ok(write), Some(outlet)) if undecided > 0 => {
-                    decided.early += 1;
-                    outlet.put(write).await;
+                (Ok(writes), Some(outlet)) if undecided > 0 => {
+                    decided.early += writes.len();
+                    for write in writes {
+                        outlet.put(write).await;
+                    }
                 }
-                (Ok(write), _) => decided.writes.push(write),
+                (Ok(writes), _) => decided.writes.extend(writes),
                 (Err(rejection), _) => rejections.push(rejection),
             }
         }
@@ -198,6 +199,10 @@ impl Pipeline {
         (self.decode(record), room)
     }
 
+    fn original(&self, record: &Record, index: usize) -> Option<Box<RawValue>> {
+        self.decoder.original(record.payload.as_deref()?, index)
+    }
+
     fn decode(&self, record: &Record) -> Message {
         self.decoder.decode(record.payload.as_deref(), self.clock.wall())
     }
@@ -215,17 +220,32 @@ impl Pipeline {
         account.ask_until(leaving.clone(), Arc::clone(alert), since).await.map(Either::Right)
     }
 
-    /// One decided alert as its output, or as a reason for the record's dead letter.
-    fn decide(&self, record: &Record, since: Timestamp, answered: Answered) -> Result<Result<Write, Rejection>, LetGo> {
+    /// One decided alert as its outputs, or as a reason for the record's dead letter.
+    fn decide(
+        &self,
+        record: &Record,
+        since: Timestamp,
+        answered: Answered,
+    ) -> Result<Result<Vec<Write>, Rejection>, LetGo> {
         let Answered { index, alert, answer } = answered;
         let outcome = match answer? {
             Ok(outcome) => outcome,
             Err(rejection) => return Ok(Err(named(&alert, &rejection))),
         };
         self.metrics.outcome_reached(outcome.status);
-        let tenant = self.accounts.tenant_of(&alert);
-        let outgoing = encode(self.format, &record.receipt, index, &alert, tenant, &outcome, &record.headers);
-        Ok(Ok(Write { outgoing, what: Written::Outcome { severity: alert.severity, since } }))
+        let is_embedded = self.outputs.iter().any(|output| output.include_alert);
+        let original = if is_embedded { self.original(record, index) } else { None };
+        let subject = Subject {
+            receipt: &record.receipt,
+            index,
+            alert: &alert,
+            tenant: self.accounts.tenant_of(&alert),
+            outcome: &outcome,
+            headers: &record.headers,
+            original: original.as_deref(),
+        };
+        let write = |outgoing| Write { outgoing, what: Written::Outcome { severity: alert.severity, since } };
+        Ok(Ok(encode(&self.outputs, &subject).into_iter().map(write).collect()))
     }
 }
 

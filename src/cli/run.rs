@@ -58,7 +58,7 @@ async fn daemon(configured: &Configured, loaded: &Loaded) -> Exit {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         input = settings.topics.input.join(", "),
-        output = %settings.topics.output,
+        output = settings.topics.outputs.join(", "),
         delivery = settings.output.delivery.as_str(),
         accounts = settings.accounts.len(),
         "alert-ips starts"

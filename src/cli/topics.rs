@@ -60,10 +60,8 @@ pub(super) fn configured_topics(settings: &Settings) -> Vec<ConfiguredTopic> {
         }
         JournalKind::Memory => None,
     };
-    input
-        .chain([of(TopicRole::Output, &topics.output), of(TopicRole::DeadLetters, &topics.dead_letters)])
-        .chain(journal)
-        .collect()
+    let outputs = topics.outputs.iter().map(|name| of(TopicRole::Output, name));
+    input.chain(outputs).chain([of(TopicRole::DeadLetters, &topics.dead_letters)]).chain(journal).collect()
 }
 
 /// The accounts share the journal's topic: it must do for the one that looks back furthest.

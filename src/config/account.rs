@@ -50,7 +50,7 @@ impl AccountSettings {
 
 /// The accounts, by name; at least one.
 pub(super) fn read_all(reader: &mut Reader, reserve: f64, credentials: Option<&Path>) -> Vec<AccountSettings> {
-    let names = reader.accounts();
+    let names = reader.names_in(super::keys::ACCOUNTS);
     if names.is_empty() {
         let message = "there is no account; add a section [accounts.NAME] with tenant_id, client_id and \
                        client_secret_file";

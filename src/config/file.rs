@@ -15,7 +15,7 @@ use figment::{
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    keys::{self, ACCOUNTS, Fallback, KAFKA_PROPERTIES, KEYS, Kind},
+    keys::{self, Fallback, KAFKA_PROPERTIES, KEYS, Kind},
     problem::{Problem, Source},
 };
 
@@ -66,10 +66,7 @@ impl Written {
             collect(key, value_of_flag(text), &mut leaves);
             figment = figment.merge(Layer::of(Metadata::named("flag"), &leaves));
         }
-        let accounts = figment.find_value(ACCOUNTS).ok().and_then(Value::into_dict).unwrap_or_default();
-        let accounts: Vec<&str> =
-            accounts.iter().filter(|(_, value)| value.as_dict().is_some()).map(|(name, _)| name.as_str()).collect();
-        let defaults = defaults(&accounts, host_name);
+        let defaults = defaults(|group| names_in(&figment, group), host_name);
         figment = figment.join(Layer::of(Metadata::named("default"), &defaults));
 
         let lines = document.as_ref().map(|document| &document.lines);
@@ -266,7 +263,14 @@ fn as_its_kind(path: &str, value: toml::Value, source: &Source) -> toml::Value {
     }
 }
 
-fn defaults(accounts: &[&str], host_name: &str) -> Vec<(String, toml::Value)> {
+/// The names of the sections directly below this one.
+fn names_in(figment: &Figment, group: &str) -> Vec<String> {
+    let below = figment.find_value(group).ok().and_then(Value::into_dict).unwrap_or_default();
+    below.into_iter().filter(|(_, value)| value.as_dict().is_some()).map(|(name, _)| name).collect()
+}
+
+/// `names`: of the accounts or the outputs that there are.
+fn defaults(names: impl Fn(&str) -> Vec<String>, host_name: &str) -> Vec<(String, toml::Value)> {
     let mut leaves = Vec::new();
     for key in KEYS {
         let value = match key.fallback {
@@ -274,10 +278,9 @@ fn defaults(accounts: &[&str], host_name: &str) -> Vec<(String, toml::Value)> {
             Fallback::HostName => toml::Value::from(host_name),
             Fallback::Required(_) | Fallback::Environment => continue,
         };
-        if key.belongs_to_an_account() {
-            leaves.extend(accounts.iter().map(|account| (key.path_for(account), value.clone())));
-        } else {
-            leaves.push((key.path.to_owned(), value));
+        match key.group() {
+            Some(group) => leaves.extend(names(group).iter().map(|name| (key.path_for(name), value.clone()))),
+            None => leaves.push((key.path.to_owned(), value)),
         }
     }
     leaves

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use toml::Value;
 
-use super::{keys::KAFKA_PROPERTIES, reader::Reader, value};
+use super::{keys::KAFKA_PROPERTIES, output, reader::Reader, value};
 
 /// Brokers and group.
 #[derive(Clone, Debug)]
@@ -40,7 +40,8 @@ impl fmt::Debug for KafkaProperties {
 pub struct Topics {
     /// At least one.
     pub input: Vec<Arc<str>>,
-    pub output: Arc<str>,
+    /// That of `[output]`, and then those of the further outputs.
+    pub outputs: Vec<Arc<str>>,
     pub dead_letters: Arc<str>,
     pub journal: Arc<str>,
 }
@@ -154,16 +155,24 @@ const INPUT: &str = "topics.input";
 
 pub(super) fn read_topics(reader: &mut Reader) -> Topics {
     let input = reader.read(INPUT, value::list(100, value::topic));
-    let mut others = ["topics.output", "topics.dead_letters", "topics.journal"]
-        .map(|path| (path, Arc::<str>::from(reader.read(path, value::topic))));
+    let mut read = |path: &str| (path.to_owned(), Arc::<str>::from(reader.read(path, value::topic)));
+    let [output, dead_letters, journal] = ["topics.output", "topics.dead_letters", "topics.journal"].map(&mut read);
+    let further: Vec<_> = output::names(reader)
+        .iter()
+        .map(|name| {
+            let path = format!("outputs.{name}.topic");
+            let topic = reader.read(&path, value::topic).into();
+            (path, topic)
+        })
+        .collect();
+    let outputs: Vec<_> = std::iter::once(output).chain(further).collect();
     if input.is_empty() {
         reader.problem(INPUT, "is empty; name at least one topic");
     }
     let mut used: BTreeMap<Arc<str>, &str> = BTreeMap::new();
     let input: Vec<Arc<str>> = input.into_iter().map(Arc::from).collect();
-    for (path, topic) in
-        input.iter().map(|topic| (INPUT, topic)).chain(others.iter().map(|(path, topic)| (*path, topic)))
-    {
+    let others = outputs.iter().chain([&dead_letters, &journal]).map(|(path, topic)| (path.as_str(), topic));
+    for (path, topic) in input.iter().map(|topic| (INPUT, topic)).chain(others) {
         if !reader.is_sound(&[path]) {
             continue;
         }
@@ -175,6 +184,6 @@ pub(super) fn read_topics(reader: &mut Reader) -> Topics {
             None => drop(used.insert(topic.clone(), path)),
         }
     }
-    let [output, dead_letters, journal] = others.each_mut().map(|(_, topic)| topic.clone());
-    Topics { input, output, dead_letters, journal }
+    let outputs = outputs.iter().map(|(_, topic)| topic.clone()).collect();
+    Topics { input, outputs, dead_letters: dead_letters.1, journal: journal.1 }
 }

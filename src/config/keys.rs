@@ -45,10 +45,16 @@ pub(super) const KAFKA_PROPERTIES: &str = "kafka.properties";
 /// The section that has a section for each account.
 pub(super) const ACCOUNTS: &str = "accounts";
 
+/// The section that has a section for each further output.
+pub(super) const OUTPUTS: &str = "outputs";
+
+/// The sections in which the operator names those below.
+pub(super) const NAMED: [&str; 2] = [ACCOUNTS, OUTPUTS];
+
 impl Key {
     /// The section it stands in: everything before the name, but for keys that group names below one (`patience.high`).
     pub(super) fn section(&self) -> &'static str {
-        let depth = if self.path.starts_with("accounts.*.") { 2 } else { 1 };
+        let depth = if self.group().is_some() { 2 } else { 1 };
         let end = self.path.match_indices('.').nth(depth - 1).map_or(self.path.len(), |(at, _)| at);
         &self.path[..end]
     }
@@ -58,13 +64,15 @@ impl Key {
         &self.path[self.section().len() + 1..]
     }
 
-    /// Its path for one account; the same as `path` for a key that belongs to none.
-    pub(super) fn path_for(&self, account: &str) -> String {
-        self.path.replacen('*', account, 1)
+    /// Its path for one account or output; the same as `path` for a key that belongs to none.
+    pub(super) fn path_for(&self, name: &str) -> String {
+        self.path.replacen('*', name, 1)
     }
 
-    pub(super) fn belongs_to_an_account(&self) -> bool {
-        self.path.starts_with("accounts.*.")
+    /// Which of the [`NAMED`] it is a key of, if it is.
+    pub(super) fn group(&self) -> Option<&'static str> {
+        let (group, rest) = self.path.split_once('.')?;
+        rest.starts_with("*.").then_some(group)
     }
 }
 
@@ -81,12 +89,12 @@ pub(super) fn is_section(path: &str) -> bool {
         || KEYS.iter().any(|key| key.path.strip_prefix(general.as_str()).is_some_and(|rest| rest.starts_with('.')))
 }
 
-/// `path` with an account's name replaced by `*`.
+/// `path` with an account's or an output's name replaced by `*`.
 fn generalised(path: &str) -> String {
     match path.split_once('.') {
-        Some((ACCOUNTS, rest)) => match rest.split_once('.') {
-            Some((_, name)) => format!("{ACCOUNTS}.*.{name}"),
-            None => format!("{ACCOUNTS}.*"),
+        Some((group, rest)) if NAMED.contains(&group) => match rest.split_once('.') {
+            Some((_, name)) => format!("{group}.*.{name}"),
+            None => format!("{group}.*"),
         },
         _ => path.to_owned(),
     }
@@ -127,7 +135,12 @@ A password is better kept out of this file: ALERT_IPS_KAFKA__PROPERTIES__SASL_PA
         "Which alerts get a call and an output. The others are counted by reason (alert_ips_skips_total) and left out.
 []: any. An alert that does not tell its tenant, its age or what detected it is never left out for that.",
     ),
-    section("output", "What is published."),
+    section("output", "What is published, to topics.output."),
+    Section {
+        path: "outputs.*",
+        doc: "Further outputs, one section for each: the same alerts to another topic, in another form, or only some of them.",
+        examples: "",
+    },
     section("journal", "Where calls are written down, so that the limits hold."),
     section(
         "accounts.*",
@@ -214,11 +227,41 @@ creation (RFC 3339, or seconds or milliseconds since 1970)."),
         "Only alerts of these tenant ids."),
 
     key("output.format", Text, Value("\"json\""),
-        "json"),
+        "json, splunk-hec, sentinel, ocsf, ecs or cloudevents; config/schemas has a JSON Schema of each."),
+    key("output.shape", Text, Value("\"per-alert\""),
+        "per-alert: one record for each alert. per-ip: one for each of its addresses, and one for an alert without any."),
+    key("output.include_alert", Flag, Value("false"),
+        "true: with the alert as it was read."),
+    key("output.statuses", List, Value("[]"),
+        "Only alerts of which this became: found, empty, not_found, expired. []: all."),
+    key("output.scopes", List, Value("[]"),
+        "Only addresses that reach so far: public, private, shared, loopback, link_local, documentation, multicast, unspecified,
+reserved. []: all. An alert that has addresses and none of these is not published."),
+    key("output.splunk.index", Text, Value("\"\""),
+        "Where Splunk files it (format = \"splunk-hec\"). \"\": the token's default."),
+    key("output.splunk.source", Text, Value("\"alert-ips\""), ""),
+    key("output.splunk.sourcetype", Text, Value("\"ms:defender:alert:ips\""), ""),
+    key("output.splunk.host", Text, Value("\"\""), ""),
+    key("output.splunk.headers", Flag, Value("false"),
+        "true: that is told in the headers index, source, sourcetype and host too, whatever the format, for connectors that take it
+from there."),
     key("output.delivery", Text, Value("\"at-least-once\""),
         "at-least-once: nothing is lost; a crash may repeat what was open.
 exactly-once: nothing is repeated either, for readers with isolation.level=read_committed. Outputs and what they settle are
 written in one transaction of Kafka's, as GROUP_ID-INSTANCE_NAME: no two running instances may have the same."),
+
+    key("outputs.*.topic", Text, Required("\"defender.alert-ips.splunk\""),
+        "Required."),
+    key("outputs.*.format", Text, Value("\"json\""), "These as in [output]."),
+    key("outputs.*.shape", Text, Value("\"per-alert\""), ""),
+    key("outputs.*.include_alert", Flag, Value("false"), ""),
+    key("outputs.*.statuses", List, Value("[]"), ""),
+    key("outputs.*.scopes", List, Value("[]"), ""),
+    key("outputs.*.splunk.index", Text, Value("\"\""), ""),
+    key("outputs.*.splunk.source", Text, Value("\"alert-ips\""), ""),
+    key("outputs.*.splunk.sourcetype", Text, Value("\"ms:defender:alert:ips\""), ""),
+    key("outputs.*.splunk.host", Text, Value("\"\""), ""),
+    key("outputs.*.splunk.headers", Flag, Value("false"), ""),
 
     key("journal.kind", Text, Value("\"kafka\""),
         "kafka: in topics.journal. All instances that share the app registration keep one budget, also through restarts, and ask

@@ -8,6 +8,7 @@ mod file;
 mod input;
 mod kafka;
 mod keys;
+mod output;
 mod problem;
 mod reader;
 mod sample;
@@ -29,7 +30,7 @@ pub use self::{
     secret::{Secret, SecretError},
     settings::{
         Admin, DEFAULT_PATH, Delivery, Http, Instance, Journal, JournalKind, Log, LogFormat, LogLevel, NotFound,
-        Output, OutputFormat, Patience, Priority, Retry, Reuse, Settings,
+        Patience, Priority, Publishing, Retry, Reuse, Settings,
     },
 };
 

@@ -9,7 +9,7 @@ use std::{
 use super::{
     Effective,
     file::{Entry, Written, parsed},
-    keys::{self, ACCOUNTS, Fallback, KAFKA_PROPERTIES, KEYS},
+    keys::{self, Fallback, KAFKA_PROPERTIES, KEYS},
     problem::{Problem, Source},
     unknown,
 };
@@ -60,9 +60,9 @@ impl Reader {
         self.written.entries.get(path)?.value.as_str()
     }
 
-    /// The names of the sections directly below `accounts`.
-    pub(super) fn accounts(&self) -> Vec<String> {
-        let below = |path: &String| path.strip_prefix(ACCOUNTS)?.strip_prefix('.').map(str::to_owned);
+    /// The names of the sections directly below this one.
+    pub(super) fn names_in(&self, group: &str) -> Vec<String> {
+        let below = |path: &String| path.strip_prefix(group)?.strip_prefix('.').map(str::to_owned);
         self.written.sections.keys().filter_map(below).filter(|name| !name.contains('.')).collect()
     }
 
@@ -123,7 +123,6 @@ impl Reader {
 
     /// Every value that holds, in the order of the sample file.
     pub(super) fn effective(&self) -> Vec<Effective> {
-        let accounts = self.accounts();
         let mut paths: Vec<String> = Vec::new();
         for section in keys::SECTIONS {
             let keys = || KEYS.iter().filter(|key| key.section() == section.path);
@@ -131,8 +130,9 @@ impl Reader {
                 KAFKA_PROPERTIES => {
                     paths.extend(self.written.entries.keys().filter(|path| property(path).is_some()).cloned());
                 }
-                "accounts.*" => {
-                    paths.extend(accounts.iter().flat_map(|name| keys().map(|key| key.path_for(name))));
+                path if path.ends_with(".*") => {
+                    let names = self.names_in(path.trim_end_matches(".*"));
+                    paths.extend(names.iter().flat_map(|name| keys().map(|key| key.path_for(name))));
                 }
                 _ => paths.extend(keys().map(|key| key.path.to_owned())),
             }

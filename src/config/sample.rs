@@ -22,14 +22,18 @@ pub fn sample() -> String {
     for section in SECTIONS {
         text.push('\n');
         comment(&mut text, section.doc);
-        line(&mut text, &format!("[{}]", section.path.replace('*', ACCOUNT)));
-        comment(&mut text, section.examples);
+        let mut keys = String::new();
+        let name = section.path.replacen("accounts.*", &format!("accounts.{ACCOUNT}"), 1);
+        line(&mut keys, &format!("[{}]", name.replacen("outputs.*", "outputs.splunk", 1)));
+        comment(&mut keys, section.examples);
         for key in KEYS.iter().filter(|key| key.section() == section.path) {
             if key.fallback != Fallback::Environment {
-                comment(&mut text, key.doc);
-                value(&mut text, key);
+                comment(&mut keys, key.doc);
+                value(&mut keys, key);
             }
         }
+        // Where it stands, there is an output more.
+        if section.path == "outputs.*" { comment(&mut text, &keys) } else { text.push_str(&keys) }
     }
     text
 }

@@ -15,11 +15,12 @@ use super::{
     file::Written,
     input::{self, Input},
     kafka::{self, KafkaSettings, Topics},
+    output,
     problem::Problems,
     reader::{Findings, Reader},
     value::{self, Least},
 };
-use crate::domain::{alert::Severity, filter::Filter};
+use crate::domain::{alert::Severity, filter::Filter, output::Output};
 
 /// Where the configuration is looked for if no other place is named.
 pub const DEFAULT_PATH: &str = "/etc/alert-ips/alert-ips.toml";
@@ -32,7 +33,7 @@ pub struct Settings {
     pub instance: Instance,
     pub input: Input,
     pub filter: Filter,
-    pub output: Output,
+    pub output: Publishing,
     pub journal: Journal,
     /// By name; at least one, each with a tenant of its own.
     pub accounts: Vec<AccountSettings>,
@@ -55,15 +56,10 @@ pub struct Instance {
 
 /// How outcomes are published.
 #[derive(Clone, Debug)]
-pub struct Output {
-    pub format: OutputFormat,
+pub struct Publishing {
     pub delivery: Delivery,
-}
-
-/// The form of an output record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OutputFormat {
-    Json,
+    /// In the order of their topics.
+    pub outputs: Vec<Output>,
 }
 
 /// What a crash may cost.
@@ -286,12 +282,11 @@ fn read_instance(reader: &mut Reader) -> Instance {
     }
 }
 
-fn read_output(reader: &mut Reader) -> Output {
-    let later = ["splunk-hec", "sentinel", "ocsf", "ecs", "cloudevents"];
+fn read_output(reader: &mut Reader) -> Publishing {
     let deliveries = [Delivery::AtLeastOnce, Delivery::ExactlyOnce].map(|delivery| (delivery.as_str(), delivery));
-    Output {
-        format: reader.read("output.format", value::choice(&[("json", OutputFormat::Json)], &later)),
+    Publishing {
         delivery: reader.read("output.delivery", value::choice(&deliveries, &[])),
+        outputs: output::read_all(reader),
     }
 }
 

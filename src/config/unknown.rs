@@ -34,7 +34,7 @@ pub(super) fn find(written: &Written) -> Vec<Problem> {
             continue;
         }
         let message = if keys::is_section(path) {
-            let section = if path == keys::ACCOUNTS { "accounts.NAME" } else { path };
+            let section = if keys::NAMED.contains(&path.as_str()) { &format!("{path}.NAME") } else { path };
             format!("is a value here, but must be a section with keys of its own: [{section}]")
         } else {
             format!("unknown key{}", probably(path, keys_like(path)))
@@ -74,7 +74,7 @@ fn keys_like(path: &str) -> Vec<String> {
 
 fn sections_like() -> Vec<String> {
     let fixed = SECTIONS.iter().map(|section| section.path).filter(|path| !path.contains('*'));
-    fixed.chain([keys::ACCOUNTS]).map(str::to_owned).collect()
+    fixed.chain(keys::NAMED).map(str::to_owned).collect()
 }
 
 /// The account that `path` is about, or one to show where it is about none.

@@ -29,7 +29,6 @@ use crate::{
         retry::{Backoff, ReaskPlan},
         terms::Terms,
     },
-    encode::OutputFormat,
     kafka::{
         client::{InvalidKafkaConfig, KafkaConfig},
         journal::{Demands, OpenJournalError},
@@ -142,7 +141,7 @@ impl Daemon {
         let pipeline = Pipeline {
             accounts: Accounts::new(by_tenant),
             decoder: Decoder::new(settings.input.format, settings.input.mapping.clone(), settings.filter.clone()),
-            format: OutputFormat::from(settings.output.format),
+            outputs: settings.output.outputs.clone(),
             max_age: settings.input.max_age,
             clock: clock.clone(),
             metrics: metrics.clone(),
@@ -314,7 +313,7 @@ fn kafka_edge(settings: &Settings, clock: &Clock) -> Result<Edge, StartError> {
     let config = kafka_config(settings);
     let (notify, notices) = mpsc::channel(NOTICES);
     let topics = SinkTopics {
-        output: settings.topics.output.to_string(),
+        outputs: settings.topics.outputs.iter().map(ToString::to_string).collect(),
         dead_letters: settings.topics.dead_letters.to_string(),
     };
     let input: Vec<_> = settings.topics.input.iter().map(ToString::to_string).collect();
@@ -357,14 +356,6 @@ fn serve_admin(
             tracing::error!(%error, "the admin server ended");
         }
     })
-}
-
-impl From<config::OutputFormat> for OutputFormat {
-    fn from(format: config::OutputFormat) -> Self {
-        match format {
-            config::OutputFormat::Json => Self::Json,
-        }
-    }
 }
 
 impl From<config::Start> for Start {

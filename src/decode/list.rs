@@ -34,6 +34,11 @@ impl ListAt {
         ["records", "value"].map(|name| Self { first: name.into(), below: Vec::new(), is_mapped: false }).into()
     }
 
+    /// The names on the way below the first.
+    pub(super) fn below(&self) -> &[Box<str>] {
+        &self.below
+    }
+
     pub(super) fn begins_with(&self, name: &str) -> bool {
         *self.first == *name
     }
@@ -109,10 +114,7 @@ impl<'de> Visitor<'de> for Item<'_, '_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        match self.walk.bare_id(text) {
-            Some(reading) => self.walk.take(reading),
-            None => self.scalar("text"),
-        }
+        self.walk.text(text)
     }
 
     fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {

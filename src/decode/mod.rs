@@ -13,6 +13,7 @@ mod fields;
 mod graph;
 mod graph_legacy;
 mod list;
+mod original;
 mod product;
 mod siem_detection;
 mod streaming;
@@ -126,6 +127,11 @@ impl Decoder {
     fn detection_source<'o>(&self, object: &'o Fields<'_, '_>) -> Option<&'o str> {
         let pointers = self.readers.iter().flat_map(Reader::detection_sources);
         pointers.into_iter().find_map(|pointer| object.text(pointer).ok().flatten())
+    }
+
+    /// What a text is, if texts are read at all.
+    fn bare_id(&self, text: &str) -> Option<Reading> {
+        self.bare_ids.then(|| bare_id::in_text(text)).flatten()
     }
 
     /// What the first reader that knows `object` makes of it; `None`: none does.

@@ -6,7 +6,7 @@
 
 use serde::de::{DeserializeSeed as _, Error, IgnoredAny};
 
-use super::{fields::Fields, list::Item, syntax, walk::Walk};
+use super::{Decoder, fields::Fields, list::Item, syntax, walk::Walk};
 use crate::domain::outcome::Rejection;
 
 /// The member whose text may be JSON.
@@ -16,13 +16,12 @@ pub(super) const MESSAGE: &str = "/message";
 pub(super) fn read(walk: &mut Walk<'_>, text: &str, nested: usize) -> Result<(), Rejection> {
     let mut at = 0;
     loop {
-        let rest = &text[at..];
-        let after = match bare_id_line(walk, rest) {
-            Some(length) => length?,
-            None => value(walk, rest, nested)
-                .map_err(|error| walk.take_stopped().unwrap_or_else(|| syntax::parser_error(text, at, &error)))?,
-        };
-        at += after;
+        at += text[at..].len() - text[at..].trim_ascii_start().len();
+        at += match bare_id_line(walk.decoder(), &text[at..]) {
+            Some(line) => walk.text(line).map(|()| line.len()),
+            None => value(walk, &text[at..], nested),
+        }
+        .map_err(|error| walk.take_stopped().unwrap_or_else(|| syntax::parser_error(text, at, &error)))?;
         let rest = text[at..].trim_ascii_start();
         if rest.is_empty() {
             return Ok(());
@@ -40,18 +39,19 @@ fn value(walk: &mut Walk<'_>, text: &str, nested: usize) -> Result<usize, serde_
     Ok(parser.into_iter::<IgnoredAny>().byte_offset())
 }
 
-/// Reads the first line of `text` if that is an alert id and nothing else; tells where it ends.
-fn bare_id_line(walk: &mut Walk<'_>, text: &str) -> Option<Result<usize, Rejection>> {
-    let begin = text.len() - text.trim_ascii_start().len();
-    let line = &text[begin..];
+/// The first line of `text`, if it is an alert id and nothing else, and such lines are read.
+pub(super) fn bare_id_line<'t>(decoder: &Decoder, text: &'t str) -> Option<&'t str> {
     // No JSON value but a number begins like an id.
-    if !line.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+    if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return None;
     }
-    let line = line.split('\n').next().unwrap_or_default().trim_ascii_end();
-    let reading = walk.bare_id(line)?;
-    let taken = walk.take::<serde_json::Error>(reading).map(|()| begin + line.len());
-    Some(taken.map_err(|error| walk.take_stopped().unwrap_or_else(|| syntax::parser_error(text, 0, &error))))
+    let line = text.split('\n').next().unwrap_or_default().trim_ascii_end();
+    decoder.bare_id(line).map(|_| line)
+}
+
+/// Whether a text that stands in a message may be JSON of more than a word.
+pub(super) fn is_json(text: &str) -> bool {
+    text.trim_ascii_start().starts_with(['{', '['])
 }
 
 /// Reads the JSON in the `message` of an object that no shape knows; `None`: there is none.
@@ -61,7 +61,7 @@ pub(super) fn read_message<E: Error>(
     nested: usize,
 ) -> Option<Result<(), E>> {
     let text = object.text(MESSAGE).ok().flatten()?;
-    if !text.trim_ascii_start().starts_with(['{', '[']) {
+    if !is_json(text) {
         return None;
     }
     let nested = match Walk::below(nested) {

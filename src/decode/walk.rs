@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde::de::Error;
 
-use super::{Decoded, Decoder, Indexed, MAX_ITEMS, Reading, bare_id, fields::Fields, syntax, text};
+use super::{Decoded, Decoder, Indexed, MAX_ITEMS, Reading, fields::Fields, syntax, text};
 use crate::domain::{
     alert::{Alert, AlertId, Severity},
     outcome::{Reason, Rejection, Skip},
@@ -76,16 +76,12 @@ impl<'d> Walk<'d> {
         self.decoder.read(object).is_some()
     }
 
-    /// What a text is, if texts are read at all.
-    pub(super) fn bare_id(&self, text: &str) -> Option<Reading> {
-        self.decoder.bare_ids.then(|| bare_id::in_text(text)).flatten()
-    }
-
-    /// What was made of an item.
-    pub(super) fn take<E: Error>(&mut self, reading: Reading) -> Result<(), E> {
-        match reading {
-            Reading::Alert(alert) => self.alert(alert, None),
-            Reading::Skip(skip) => self.skip(skip),
+    /// An item that is a text.
+    pub(super) fn text<E: Error>(&mut self, text: &str) -> Result<(), E> {
+        match self.decoder.bare_id(text) {
+            Some(Reading::Alert(alert)) => self.alert(alert, None),
+            Some(Reading::Skip(skip)) => self.skip(skip),
+            None => self.unusable(unknown("text is no alert".into())),
         }
     }
 

@@ -88,7 +88,7 @@ pub struct Reporting {
 impl Reporting {
     fn of(&self, to: Destination) -> &Reporter {
         match to {
-            Destination::Output => &self.output,
+            Destination::Output(_) => &self.output,
             Destination::DeadLetters => &self.dead_letters,
         }
     }

@@ -31,7 +31,7 @@ pub(super) enum Remedy {
 impl Remedy {
     pub(super) fn of(failed: &WriteFailed, to: Destination) -> Self {
         match failed {
-            WriteFailed::TooLarge { bytes } if *bytes > DEAD_LETTER_FLOOR || to == Destination::Output => {
+            WriteFailed::TooLarge { bytes } if *bytes > DEAD_LETTER_FLOOR || to.is_output() => {
                 Self::Replace { bytes: *bytes }
             }
             WriteFailed::BadTimestamp => Self::WithoutTimestamp,

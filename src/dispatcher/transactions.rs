@@ -1,6 +1,9 @@
 //! Records that are decided and wait for a transaction, and those in the one that is on its way.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use tokio::sync::mpsc;
 
@@ -68,12 +71,11 @@ pub(super) struct Transactions {
     /// How often the most that a transaction may have is halved.
     halvings: u32,
     /// No write to these is tried before.
-    refused: [(Destination, BootTime); 2],
+    refused: HashMap<Destination, BootTime>,
 }
 
 impl Transactions {
     pub(super) fn new(transactor: Transactor, ended: mpsc::Receiver<Transacted>) -> Self {
-        let refused = [Destination::Output, Destination::DeadLetters].map(|to| (to, BootTime::default()));
         Self {
             transactor,
             ended,
@@ -81,7 +83,7 @@ impl Transactions {
             on_way: None,
             not_before: BootTime::default(),
             halvings: 0,
-            refused,
+            refused: HashMap::new(),
         }
     }
 
@@ -178,12 +180,12 @@ impl Transactions {
 
     /// Waits before anything is written to this topic again.
     pub(super) fn was_refused(&mut self, to: Destination, now: BootTime) {
-        self.refused.iter_mut().filter(|(known, _)| *known == to).for_each(|(_, until)| *until = now + REFUSED_FOR);
+        self.refused.insert(to, now + REFUSED_FOR);
     }
 
     fn refused_until(&self, ready: &Ready) -> BootTime {
         let is_written = |to: Destination| ready.writes.iter().any(|write| write.outgoing.to == to);
-        let of_topics = self.refused.iter().filter(|(to, _)| is_written(*to)).map(|(_, until)| *until);
+        let of_topics = self.refused.iter().filter(|(to, _)| is_written(**to)).map(|(_, until)| *until);
         of_topics.max().unwrap_or_default().max(ready.not_before)
     }
 }

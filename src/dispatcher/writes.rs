@@ -1,7 +1,7 @@
 //! Writes on their way to Kafka, and the records that wait for them.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     time::Duration,
 };
 
@@ -19,9 +19,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Writes {
     last: usize,
     unacknowledged: HashMap<WriteId, (RecordId, Write)>,
-    /// A topic that takes nothing must not hold up the other.
-    outputs: Queue,
-    dead_letters: Queue,
+    /// A topic that takes nothing must not hold up the others.
+    queues: BTreeMap<Destination, Queue>,
     /// The producer takes nothing more until something is acknowledged.
     full: bool,
 }
@@ -78,8 +77,8 @@ impl Writes {
 
     /// Forgets the writes of records that are not open any more, but for those that the sink has.
     pub(super) fn forget(&mut self, is_open: impl Fn(RecordId) -> bool) {
-        let Self { unacknowledged, outputs, dead_letters, .. } = self;
-        for queue in [outputs, dead_letters] {
+        let Self { unacknowledged, queues, .. } = self;
+        for queue in queues.values_mut() {
             queue.ids.retain(|id| {
                 let wanted = unacknowledged.get(id).is_some_and(|(record, _)| is_open(*record));
                 if !wanted {
@@ -97,7 +96,7 @@ impl Writes {
 
     /// When the next round of sending is due, if any write waits for its time and not for room.
     pub(super) fn next_round(&self) -> Option<BootTime> {
-        let waiting = [&self.outputs, &self.dead_letters].into_iter().filter(|queue| !queue.ids.is_empty());
+        let waiting = self.queues.values().filter(|queue| !queue.ids.is_empty());
         waiting.map(|queue| queue.not_before).min().filter(|_| !self.full)
     }
 
@@ -112,7 +111,8 @@ impl Writes {
 
     /// Hands as much to the sink as it takes. To be called again after each trouble.
     pub(super) fn send(&mut self, sink: &Sink, now: BootTime) -> Option<Trouble> {
-        [Destination::Output, Destination::DeadLetters].into_iter().find_map(|to| self.send_to(to, sink, now))
+        let all: Vec<_> = self.queues.keys().copied().collect();
+        all.into_iter().find_map(|to| self.send_to(to, sink, now))
     }
 
     fn send_to(&mut self, to: Destination, sink: &Sink, now: BootTime) -> Option<Trouble> {
@@ -128,8 +128,7 @@ impl Writes {
                     return Some(Trouble::Failed(id, failed));
                 }
                 Some(Err(Refusal::Fatal(words))) => {
-                    self.outputs.not_before = now + AGAIN_AFTER;
-                    self.dead_letters.not_before = now + AGAIN_AFTER;
+                    self.queues.values_mut().for_each(|queue| queue.not_before = now + AGAIN_AFTER);
                     return Some(Trouble::Broken(words));
                 }
             }
@@ -144,9 +143,6 @@ impl Writes {
     }
 
     fn queue(&mut self, to: Destination) -> &mut Queue {
-        match to {
-            Destination::Output => &mut self.outputs,
-            Destination::DeadLetters => &mut self.dead_letters,
-        }
+        self.queues.entry(to).or_default()
     }
 }

@@ -106,19 +106,14 @@ impl Progress {
     /// Whether reading is to wait for the oldest open records: else telling what is settled could take more than `most` bytes,
     /// however the open ones end. So many records are `on_their_way` whatever is said.
     ///
-    /// Reading up to what those before have settled takes no more than is told already. And with nothing open, there is
-    /// nothing to wait for: what is read next moves the watermark.
+    /// Reading what those before have settled takes no more than is told already. And with nothing open, there is nothing to
+    /// wait for: what is read next moves the watermark.
     pub fn must_wait(&self, most: usize, on_their_way: i64) -> bool {
-        let beyond_what_is_told = self
-            .next
-            .is_some_and(|next| self.settled.end().is_none_or(|told| next.saturating_add(on_their_way) >= told));
-        beyond_what_is_told && !self.open.is_empty() && self.longest_text() > most
-    }
-
-    /// The most bytes that telling what is settled may take, however the open records end.
-    fn longest_text(&self) -> usize {
-        let (Some(watermark), Some(end)) = (self.watermark(), self.end) else { return 0 };
-        self.settled.longest(watermark, end)
+        let (Some(watermark), Some(next), false) = (self.watermark(), self.next, self.open.is_empty()) else {
+            return false;
+        };
+        let ahead = self.settled.longest(watermark, next.saturating_add(on_their_way));
+        ahead > most && ahead > self.settled.longest(watermark, watermark)
     }
 }
 
@@ -129,11 +124,16 @@ mod tests {
 
     use super::*;
 
+    /// The most bytes that telling what is settled may take, however the open records end.
+    fn longest_text(progress: &Progress) -> usize {
+        progress.settled().longest(progress.watermark().unwrap(), progress.end.unwrap())
+    }
+
     /// As the next reader takes over.
     fn resumed(progress: &Progress) -> Progress {
         let watermark = progress.watermark().unwrap();
         let text = progress.settled().write(watermark, 4_096);
-        assert!(text.len() <= progress.longest_text(), "{text}");
+        assert!(text.len() <= longest_text(progress), "{text}");
         Progress::resume(watermark, Settled::read(watermark, &text).unwrap())
     }
 
@@ -162,12 +162,16 @@ mod tests {
             assert!(*open > offset - on_their_way || !progress.must_wait(most, on_their_way), "at {open} of {offset}");
             assert!(progress.open(*open));
         }
+        let further: Vec<_> = (offset..offset + 10).collect();
+        for open in &further {
+            assert!(progress.open(*open));
+        }
         assert!(progress.must_wait(most, on_their_way), "beyond what is told it waits as before");
-        for open in again {
-            progress.settle(open);
+        for open in again.iter().chain(&further) {
+            progress.settle(*open);
         }
         assert!(!progress.must_wait(most, on_their_way));
-        assert_eq!(progress.watermark(), Some(offset));
+        assert_eq!(progress.watermark(), Some(offset + 10));
     }
 
     #[test]
@@ -232,7 +236,7 @@ mod tests {
             progress.open(offset);
             progress.settle(offset);
         }
-        assert_eq!((progress.watermark(), progress.longest_text()), (Some(0), 12 + 5 + 2 + 1));
+        assert_eq!((progress.watermark(), longest_text(&progress)), (Some(0), 12 + 5 + 2 + 1));
     }
 
     proptest! {

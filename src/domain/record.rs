@@ -74,16 +74,23 @@ fn held_bytes(key: Option<&[u8]>, payload: Option<&[u8]>, headers: &[Header]) ->
 }
 
 /// Which of the daemon's topics a message goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Destination {
-    Output,
+    /// That of the n-th output.
+    Output(u8),
     DeadLetters,
+}
+
+impl Destination {
+    pub const fn is_output(self) -> bool {
+        matches!(self, Self::Output(_))
+    }
 }
 
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Output => "output",
+            Self::Output(_) => "output",
             Self::DeadLetters => "dead letters",
         })
     }

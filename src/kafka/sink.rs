@@ -81,16 +81,23 @@ pub enum Refusal {
 /// The names of the topics behind the two destinations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkTopics {
-    pub output: String,
+    /// At least one.
+    pub outputs: Vec<String>,
     pub dead_letters: String,
 }
 
 impl SinkTopics {
     fn of(&self, to: Destination) -> &str {
         match to {
-            Destination::Output => &self.output,
+            // What is written is of an output that there is.
+            Destination::Output(n) => self.outputs.get(usize::from(n)).map_or("", String::as_str),
             Destination::DeadLetters => &self.dead_letters,
         }
+    }
+
+    /// All of them, for a person.
+    pub(super) fn listed(&self) -> String {
+        format!("the output {} and the dead letters {}", self.outputs.join(", "), self.dead_letters)
     }
 }
 
@@ -141,8 +148,7 @@ impl Sink {
     /// Says that nothing was acknowledged for so long; nothing where another reason is told already.
     pub fn silence(&self, lasts: Duration) -> Option<String> {
         let is_unreachable = self.producer.as_ref().is_none_or(|producer| producer.context().reporter.is_unreachable());
-        let SinkTopics { output, dead_letters } = &self.topics;
-        let about = format!("for {} s none to the output {output} or the dead letters {dead_letters}", lasts.as_secs());
+        let about = format!("for {} s none to {}", lasts.as_secs(), self.topics.listed());
         (!is_unreachable).then(|| notice::unacknowledged(&about))
     }
 

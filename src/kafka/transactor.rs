@@ -342,7 +342,6 @@ impl Transactions {
     }
 
     fn about(&self, words: &str) -> String {
-        let SinkTopics { output, dead_letters } = &self.topics;
-        format!("transactions of {} to {output} and {dead_letters}: {words}", self.name)
+        format!("transactions of {} to {}: {words}", self.name, self.topics.listed())
     }
 }

@@ -144,7 +144,7 @@ impl Kind for Destination {
     }
 
     fn index(self) -> usize {
-        self as usize
+        usize::from(!self.is_output())
     }
 }
 
@@ -245,6 +245,10 @@ mod tests {
         check(Severity::ALL.map(|kind| (kind, kind.as_str())));
         check(ClaimEnd::ALL.map(|kind| (kind, kind.as_str())));
         check(RetryReason::ALL.map(|kind| (kind, kind.as_str())));
-        check([(Destination::Output, "output"), (Destination::DeadLetters, "dead_letters")]);
+        check([
+            (Destination::Output(0), "output"),
+            (Destination::Output(7), "output"),
+            (Destination::DeadLetters, "dead_letters"),
+        ]);
     }
 }

@@ -364,7 +364,7 @@ mod tests {
         metrics.alert_decoded(Severity::Low);
         metrics.outcome_reached(Status::NotFound);
         metrics.dead_lettered(Reason::Poison);
-        metrics.record_produced(Destination::Output);
+        metrics.record_produced(Destination::Output(0));
         metrics.record_acknowledged(Destination::DeadLetters);
         metrics.output_after(Severity::High, Duration::from_millis(7));
 

@@ -17,6 +17,7 @@ mod cli;
 mod day;
 mod demo;
 mod fleet;
+mod formats;
 mod http;
 mod journal;
 mod journal_versions;

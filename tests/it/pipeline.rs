@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use alert_ips::{
     decode::Decoder,
     defender::account::{AccountHandle, LetGo},
+    domain::output::Output,
     domain::{
         outcome::Reason,
         record::{Destination, Epoch, Partition, Receipt, Record},
     },
-    encode::OutputFormat,
     observe::metrics::Metrics,
     pipeline::{Accounts, Decided, MAX_OPEN_ALERTS, Outlet, Pipeline, RecordId, Write, Written},
     sim::{Answer, Mix, Plan},
@@ -37,7 +37,7 @@ fn pipeline(world: &World, accounts: impl IntoIterator<Item = (String, AccountHa
     Pipeline {
         accounts: Accounts::new(accounts),
         decoder: Decoder::default(),
-        format: OutputFormat::Json,
+        outputs: vec![Output::default()],
         max_age: Duration::from_hours(24 * 30),
         clock: world.clock.clone(),
         metrics: Metrics::new(START, []),
@@ -79,7 +79,7 @@ async fn an_outcome_names_its_source_and_the_accounts_tenant() {
     let world = World::all_found(1);
     let decided = process(&world, r#"{"id":"a"}"#).await.unwrap();
     let outgoing = &decided.writes[0].outgoing;
-    assert_eq!((outgoing.to, outgoing.key.as_deref()), (Destination::Output, Some(&b"a"[..])));
+    assert_eq!((outgoing.to, outgoing.key.as_deref()), (Destination::Output(0), Some(&b"a"[..])));
     assert_eq!(json(&decided.writes[0])["tenant_id"], TENANT);
     let id = outgoing.headers.iter().find(|header| &*header.name == "ce_id").unwrap();
     assert_eq!(id.value.as_deref(), Some(&b"in/3/42/0"[..]));

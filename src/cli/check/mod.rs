@@ -101,7 +101,12 @@ fn summary(settings: &Settings) -> String {
     let topics = &settings.topics;
     let mut lines = vec![
         format!("kafka: {}, group {}", settings.kafka.bootstrap_servers, settings.kafka.group_id),
-        format!("topics: {} -> {}, dead letters {}", topics.input.join(", "), topics.output, topics.dead_letters),
+        format!(
+            "topics: {} -> {}, dead letters {}",
+            topics.input.join(", "),
+            topics.outputs.join(", "),
+            topics.dead_letters
+        ),
         match settings.output.delivery {
             Delivery::AtLeastOnce => "delivery: at least once".to_owned(),
             Delivery::ExactlyOnce => {

@@ -84,13 +84,21 @@ use super::*;
     "[filter]\nseverities = [\"high\", \"severe\"]",
     "alert-ips.toml:10: filter.severities: item 2: \"severe\" is unknown; available: high, medium, unspecified, low, informational"
 )]
-#[case::planned_format(
-    "[output]\nformat = \"splunk-hec\"",
-    "alert-ips.toml:10: output.format: \"splunk-hec\" is not available in this version; available: json"
+#[case::output_without_a_topic(
+    "[outputs.splunk]\nformat = \"splunk-hec\"",
+    "alert-ips.toml: outputs.splunk.topic: is missing; for example \"defender.alert-ips.splunk\""
+)]
+#[case::two_outputs_to_one_topic(
+    "[outputs.splunk]\ntopic = \"defender.alert-ips\"",
+    "alert-ips.toml:10: outputs.splunk.topic: topic defender.alert-ips is topics.output too; each must be another"
+)]
+#[case::scope_that_is_none(
+    "[output]\nscopes = [\"internet\"]",
+    "alert-ips.toml:10: output.scopes: item 1: \"internet\" is unknown; available: public, private, shared, loopback, link_local, documentation, multicast, unspecified, reserved"
 )]
 #[case::unknown_format(
     "[output]\nformat = \"xml\"",
-    "alert-ips.toml:10: output.format: \"xml\" is unknown; available: json"
+    "alert-ips.toml:10: output.format: \"xml\" is unknown; available: json, splunk-hec, sentinel, ocsf, ecs, cloudevents"
 )]
 #[case::unknown_delivery(
     "[output]\ndelivery = \"at-most-once\"",

@@ -24,11 +24,8 @@ use crate::{
     pipeline::Claimant,
 };
 
-/// Records that are on their way when reading is told to wait: at most ten batches of 256.
-const ON_THEIR_WAY: u16 = 2_560;
-
-/// Bytes kept for them: each takes a fifth of one.
-const KEPT_FOR_THEM: usize = ON_THEIR_WAY as usize / 5;
+/// Records that are on their way when reading is told to wait: at most ten batches of 256. Each takes a fifth of a byte.
+const ON_THEIR_WAY: i64 = 2_560;
 
 #[derive(Debug)]
 pub(super) struct Partitions {
@@ -257,11 +254,12 @@ impl Partitions {
     /// The partitions in which reading is to wait until their oldest open records are settled, if others than before: what
     /// is settled beyond those could soon not be told in a commit, however the open records end.
     pub(super) fn held(&mut self) -> Option<HashSet<Partition>> {
-        let full = self.most_metadata - KEPT_FOR_THEM.min(self.most_metadata / 2);
+        // Of very little, half is kept for them.
+        let on_their_way = i64::try_from(self.most_metadata / 2 * 5).unwrap_or(i64::MAX).min(ON_THEIR_WAY);
         // Not with each record: what was fetched ahead is thrown away.
         let bound = |most: usize, is_held: bool| if is_held { most / 8 * 7 } else { most };
         for (partition, assigned) in &mut self.assigned {
-            let is_held = assigned.progress.must_wait(bound(full, assigned.is_held), ON_THEIR_WAY.into());
+            let is_held = assigned.progress.must_wait(bound(self.most_metadata, assigned.is_held), on_their_way);
             if is_held && !assigned.is_held {
                 tracing::warn!(
                     %partition, most = self.most_metadata,

@@ -46,7 +46,7 @@ impl Broker {
     /// Writes to the topic that the sources read: to each of its partitions, for a producer that is let would write all to
     /// one.
     fn sink(&self) -> Writer {
-        let topics = SinkTopics { output: "alerts".into(), dead_letters: "alerts".into() };
+        let topics = SinkTopics { outputs: vec!["alerts".into()], dead_letters: "alerts".into() };
         Writer::start(&self.config(&[("sticky.partitioning.linger.ms", "0")]), topics)
     }
 
@@ -175,7 +175,7 @@ impl Reader {
 
 fn text(payload: &str) -> Outgoing {
     Outgoing {
-        to: Destination::Output,
+        to: Destination::Output(0),
         key: None,
         payload: Some(payload.as_bytes().into()),
         headers: Vec::new(),
@@ -201,7 +201,7 @@ async fn records_arrive_as_they_were_sent() {
     let broker = Broker::with_topic(1);
     let mut writer = broker.sink();
     let whole = Outgoing {
-        to: Destination::Output,
+        to: Destination::Output(0),
         key: Some(b"k\0\xff".as_slice().into()),
         payload: Some(b"\x00\xfe payload".as_slice().into()),
         headers: vec![
@@ -347,7 +347,7 @@ async fn a_write_to_a_missing_topic_names_the_remedy() {
     let config =
         broker.config(&[("topic.metadata.propagation.max.ms", "100"), ("topic.metadata.refresh.interval.ms", "500")]);
     broker.0.topic_error("nowhere", RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
-    let topics = SinkTopics { output: "nowhere".into(), dead_letters: "alerts".into() };
+    let topics = SinkTopics { outputs: vec!["nowhere".into()], dead_letters: "alerts".into() };
     let mut writer = Writer::start(&config, topics);
     writer.sink.send(WriteId(1), &text("x")).unwrap();
     let Err(WriteFailed::TopicMissing(words)) = writer.ack().await.result else { panic!("not missing") };

@@ -1,0 +1,255 @@
+//! What each format writes.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use rstest::rstest;
+use schemars::generate::SchemaSettings;
+
+use super::*;
+use crate::domain::{
+    alert::{AlertId, Severity},
+    outcome::Status,
+    output::{Granularity, Output, OutputFormat, Splunk},
+    record::{Epoch, Partition},
+    related_ips::RelatedIps,
+    scope::Scope,
+};
+
+const TRACEPARENT: &str = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01";
+
+fn receipt(offset: i64) -> Receipt {
+    Receipt { partition: Partition { topic: "defender.alerts".into(), number: 3 }, offset, epoch: Epoch(1) }
+}
+
+fn alert(tenant: Option<&str>) -> Alert {
+    Alert {
+        id: AlertId::parse("da637551227677560813_-961444813").unwrap(),
+        tenant: tenant.map(Arc::from),
+        severity: Severity::High,
+        updated: None,
+        created: None,
+    }
+}
+
+fn outcome(status: Status, ips: &[&str]) -> Outcome {
+    Outcome {
+        status,
+        ips: RelatedIps::from_texts(ips.iter().copied()),
+        retrieved_at: "2026-11-23T18:40:00.1239999Z".parse().unwrap(),
+    }
+}
+
+fn all_encoded(
+    outputs: &[Output],
+    receipt: &Receipt,
+    alert: &Alert,
+    outcome: &Outcome,
+    input: &[Header],
+) -> Vec<Outgoing> {
+    let subject =
+        Subject { receipt, index: 2, alert, tenant: "account-tenant", outcome, headers: input, original: None };
+    encode(outputs, &subject)
+}
+
+fn encoded(receipt: &Receipt, alert: &Alert, outcome: &Outcome, input: &[Header]) -> Outgoing {
+    let [only] = all_encoded(&[Output::default()], receipt, alert, outcome, input).try_into().unwrap();
+    only
+}
+
+fn payload(outgoing: &Outgoing) -> &str {
+    std::str::from_utf8(outgoing.payload.as_deref().unwrap()).unwrap()
+}
+
+#[rstest]
+#[case::found(
+    Status::Found,
+    &["104.80.104.128", "23.203.232.228\t", "::FFFF:1.2.3.4", "2001:DB8::1"],
+    r#"{"alert_id":"da637551227677560813_-961444813","ips":["104.80.104.128","23.203.232.228","::ffff:1.2.3.4","2001:db8::1"],"status":"found","tenant_id":"account-tenant","retrieved_at":"2026-11-23T18:40:00.123Z"}"#
+)]
+#[case::empty(
+    Status::Empty,
+    &[],
+    r#"{"alert_id":"da637551227677560813_-961444813","ips":[],"status":"empty","tenant_id":"account-tenant","retrieved_at":"2026-11-23T18:40:00.123Z"}"#
+)]
+#[case::not_found(
+    Status::NotFound,
+    &[],
+    r#"{"alert_id":"da637551227677560813_-961444813","ips":[],"status":"not_found","tenant_id":"account-tenant","retrieved_at":"2026-11-23T18:40:00.123Z"}"#
+)]
+#[case::expired(
+    Status::Expired,
+    &[],
+    r#"{"alert_id":"da637551227677560813_-961444813","ips":[],"status":"expired","tenant_id":"account-tenant","retrieved_at":"2026-11-23T18:40:00.123Z"}"#
+)]
+fn json_is_exactly_the_documented_record(#[case] status: Status, #[case] ips: &[&str], #[case] golden: &str) {
+    let outgoing = encoded(&receipt(7), &alert(None), &outcome(status, ips), &[]);
+    assert_eq!(payload(&outgoing), golden);
+    assert_eq!(outgoing.key.as_deref(), Some(b"da637551227677560813_-961444813".as_slice()));
+    assert_eq!((outgoing.to, outgoing.timestamp), (Destination::Output(0), None));
+}
+
+#[test]
+fn the_alerts_own_tenant_wins_over_the_accounts() {
+    let outgoing = encoded(&receipt(7), &alert(Some("contoso")), &outcome(Status::Empty, &[]), &[]);
+    assert!(payload(&outgoing).contains(r#""tenant_id":"contoso""#));
+}
+
+#[test]
+fn headers_are_cloud_events_in_binary_mode_with_the_inputs_trace_context() {
+    let input = [
+        Header::new("x", "y"),
+        Header::new("traceparent", TRACEPARENT),
+        Header::new("tracestate", "vendor=1"),
+        Header::new("ce_id", "of the input"),
+    ];
+    let outgoing = encoded(&receipt(7), &alert(None), &outcome(Status::Empty, &[]), &input);
+    let expected = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", "defender.alerts/3/7/2"),
+        ("ce_source", "/alert-ips"),
+        ("ce_type", "alert-ips.related-ips.v1"),
+        ("ce_time", "2026-11-23T18:40:00.123Z"),
+        ("ce_subject", "da637551227677560813_-961444813"),
+        ("content-type", "application/json"),
+        ("traceparent", TRACEPARENT),
+        ("tracestate", "vendor=1"),
+    ];
+    assert_eq!(outgoing.headers, expected.map(|(name, value)| Header::new(name, value)));
+}
+
+#[test]
+fn one_alert_in_two_records_gives_two_outputs_told_apart_by_their_id() {
+    let [one, two] = [7, 8].map(|offset| encoded(&receipt(offset), &alert(None), &outcome(Status::Empty, &[]), &[]));
+    assert_eq!((&one.key, &one.payload), (&two.key, &two.payload));
+    assert_ne!(one.headers[1], two.headers[1]);
+}
+
+#[test]
+fn a_whole_second_is_written_with_its_milliseconds() {
+    assert_eq!(rfc3339_millis("2026-11-23T18:40:00Z".parse().unwrap()), "2026-11-23T18:40:00.000Z");
+}
+
+proptest! {
+    #[test]
+    fn any_headers_and_any_tenant_give_a_record_that_reads_back(
+        tenant in any::<String>(),
+        input in prop::collection::vec(("traceparent|tracestate|[a-z]{0,8}", any::<Option<Vec<u8>>>()), 0..4),
+    ) {
+        let input: Vec<_> = input
+            .into_iter()
+            .map(|(name, value)| Header { name: name.into(), value: value.map(Into::into) })
+            .collect();
+        let alert = Alert { tenant: Some(tenant.as_str().into()), ..alert(None) };
+        let outgoing = encoded(&receipt(7), &alert, &outcome(Status::Found, &["::1"]), &input);
+        let json: serde_json::Value = serde_json::from_str(payload(&outgoing)).unwrap();
+        prop_assert_eq!(&json["tenant_id"], &serde_json::Value::from(tenant));
+        for header in &outgoing.headers {
+            let value = header.value.as_deref().unwrap();
+            prop_assert!(value.iter().all(|byte| (0x20..0x7f).contains(byte)), "{:?}", header);
+        }
+    }
+}
+
+fn output(format: OutputFormat) -> Output {
+    Output { format, ..Output::default() }
+}
+
+#[test]
+fn each_output_gets_what_it_is_asked_for() {
+    let outputs = [
+        Output { scopes: vec![Scope::Public], ..Output::default() },
+        Output { statuses: vec![Status::NotFound], ..output(OutputFormat::Ecs) },
+        Output { granularity: Granularity::PerIp, ..output(OutputFormat::CloudEvents) },
+    ];
+    let outcome = outcome(Status::Found, &["10.0.0.1", "104.80.104.128"]);
+    let records = all_encoded(&outputs, &receipt(7), &alert(None), &outcome, &[]);
+    let told: Vec<_> = records.iter().map(|record| (record.to, record.headers[1].value.clone().unwrap())).collect();
+    let place = |text: &str| text.as_bytes().into();
+    assert_eq!(
+        told,
+        [
+            (Destination::Output(0), place("defender.alerts/3/7/2")),
+            (Destination::Output(2), place("defender.alerts/3/7/2/0")),
+            (Destination::Output(2), place("defender.alerts/3/7/2/1")),
+        ]
+    );
+    assert!(payload(&records[0]).contains(r#""ips":["104.80.104.128"]"#));
+    let event: serde_json::Value = serde_json::from_str(payload(&records[2])).unwrap();
+    assert_eq!((&event["id"], &event["data"]["ip"]), (&"defender.alerts/3/7/2/1".into(), &"104.80.104.128".into()));
+    assert_eq!(&*records[2].headers[6].value.clone().unwrap(), b"application/cloudevents+json; charset=UTF-8");
+}
+
+#[test]
+fn an_alert_without_addresses_is_one_record_of_each_kind() {
+    let per_ip = Output { granularity: Granularity::PerIp, ..Output::default() };
+    let records = all_encoded(&[per_ip], &receipt(7), &alert(None), &outcome(Status::NotFound, &[]), &[]);
+    assert_eq!(records.len(), 1);
+    assert!(payload(&records[0]).contains(r#""ip":null,"ip_version":null,"ip_scope":null,"status":"not_found""#));
+}
+
+/// Event Hubs takes no more than 64 KB, and a longer field would be cut.
+#[test]
+fn an_alert_with_very_many_addresses_has_several_rows_that_event_hubs_takes() {
+    let ips: Vec<_> = (0..3_000).map(|n| format!("2a01:1111:2222:3333:4444:5555:6666:{:04x}", n + 0x1000)).collect();
+    let ips: Vec<_> = ips.iter().map(String::as_str).collect();
+    let alert = alert(Some(&"t".repeat(253)));
+    let records =
+        all_encoded(&[output(OutputFormat::Sentinel)], &receipt(i64::MAX), &alert, &outcome(Status::Found, &ips), &[]);
+    assert_eq!(records.len(), 9);
+    let mut all = Vec::new();
+    for (part, record) in (1..).zip(&records) {
+        assert!(record.held_bytes() < 64_000, "{}", record.held_bytes());
+        let row: serde_json::Value = serde_json::from_str(payload(record)).unwrap();
+        assert_eq!((&row["Part"], &row["Parts"], &row["IpCount"]), (&part.into(), &9.into(), &3_000.into()));
+        all.extend(row["IpAddresses"].as_array().unwrap().iter().map(|ip| ip.as_str().unwrap().to_owned()));
+    }
+    assert_eq!(all, ips);
+}
+
+#[test]
+fn splunks_metadata_stands_in_headers_where_that_is_asked_for() {
+    let splunk =
+        Splunk { index: Some("security".into()), sourcetype: Some("x:y".into()), headers: true, ..Splunk::default() };
+    let outputs = [Output { splunk, ..Output::default() }];
+    let records = all_encoded(&outputs, &receipt(7), &alert(None), &outcome(Status::Empty, &[]), &[]);
+    let named = |name: &str| records[0].headers.iter().find(|header| &*header.name == name).cloned();
+    assert_eq!(named("index"), Some(Header::new("index", "security")));
+    assert_eq!(named("sourcetype"), Some(Header::new("sourcetype", "x:y")));
+    assert_eq!((named("source"), named("host")), (None, None));
+}
+
+/// Of what is written, not of what could be read.
+fn schema_of<T: schemars::JsonSchema>() -> schemars::Schema {
+    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>()
+}
+
+/// Columns of a custom table of Azure Monitor.
+#[test]
+fn every_column_has_a_name_that_sentinel_takes() {
+    let schema = serde_json::to_value(schema_of::<sentinel::Row<'_>>()).unwrap();
+    for column in schema["properties"].as_object().unwrap().keys() {
+        let legal = column.starts_with(|c: char| c.is_ascii_alphabetic())
+            && column.len() <= 45
+            && column.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let reserved = ["_ResourceId", "id", "_SubscriptionId", "TenantId", "Type", "UniqueId", "Title"];
+        assert!(legal && !reserved.contains(&column.as_str()), "{column}");
+    }
+}
+
+/// `SCHEMAS=write cargo test` writes them.
+#[rstest]
+#[case(OutputFormat::Json, schema_of::<document::Document<'_>>())]
+#[case(OutputFormat::SplunkHec, schema_of::<splunk::Envelope<'_>>())]
+#[case(OutputFormat::Sentinel, schema_of::<sentinel::Row<'_>>())]
+#[case(OutputFormat::Ocsf, schema_of::<ocsf::DetectionFinding<'_>>())]
+#[case(OutputFormat::Ecs, schema_of::<ecs::Enrichment<'_>>())]
+#[case(OutputFormat::CloudEvents, schema_of::<cloud_events::Event<'_>>())]
+fn the_committed_schema_is_that_of_the_format(#[case] format: OutputFormat, #[case] schema: schemars::Schema) {
+    let path = format!("{}/config/schemas/{}.json", env!("CARGO_MANIFEST_DIR"), format.as_str());
+    let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
+    if std::env::var("SCHEMAS").is_ok_and(|value| value == "write") {
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), text, "{path} is out of date");
+}
