@@ -41,8 +41,20 @@ fn too_many_alerts_stop_in_time_and_what_waits_is_told() {
 }
 
 #[test]
+fn a_record_of_each_form_can_be_seen() {
+    let output = demo(&["--seconds", "5", "--format", "splunk-hec"]);
+    let out = text(&output.stdout);
+    let (_, shown) = out.split_once("One record in the form splunk-hec").unwrap_or_else(|| panic!("{out}"));
+    for part in
+        ["ce_specversion: 1.0\n", "content-type: application/json\n", r#""sourcetype": "ms:defender:alert:ips""#]
+    {
+        assert!(shown.contains(part), "{shown}");
+    }
+}
+
+#[test]
 fn a_wrong_option_is_a_usage_error() {
-    for args in [["--seconds", "4"], ["--alerts", "0"], ["--seed", "x"]] {
+    for args in [["--seconds", "4"], ["--alerts", "0"], ["--seed", "x"], ["--format", "xml"]] {
         let output = demo(&args);
         assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(64), ""), "{args:?}");
     }

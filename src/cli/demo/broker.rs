@@ -26,6 +26,8 @@ use super::{
 pub(super) const INPUT: &str = "defender.alerts";
 pub(super) const OUTPUT: &str = "defender.alert-ips";
 pub(super) const DEAD_LETTERS: &str = "defender.alert-ips.dead-letters";
+/// The outputs once more, in the form that is asked for.
+pub(super) const SHOWN: &str = "defender.alert-ips.shown";
 pub(super) const GROUP: &str = "alert-ips";
 
 const PARTITIONS: i32 = 3;
@@ -44,7 +46,7 @@ impl Broker {
     /// Starts it, with the daemon's topics.
     pub(super) fn start() -> Result<Self, KafkaError> {
         let cluster = MockCluster::new(1)?;
-        for topic in [INPUT, OUTPUT, DEAD_LETTERS] {
+        for topic in [INPUT, OUTPUT, DEAD_LETTERS, SHOWN] {
             cluster.create_topic(topic, PARTITIONS, 1)?;
         }
         Ok(Self(cluster))
@@ -156,6 +158,38 @@ impl Reader {
     pub(super) fn finish(&self) {
         self.finish.cancel();
     }
+}
+
+/// A record with addresses, of those in the form that is asked for: its headers and its payload, for a person. `None`: there
+/// is none.
+pub(super) fn shown(servers: &str) -> Result<Option<String>, KafkaError> {
+    let consumer: BaseConsumer = client(servers, &[("group.id", GROUP), ("fetch.wait.max.ms", "50")]).create()?;
+    let mut assignment = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        assignment.add_partition_offset(SHOWN, partition, Offset::Beginning)?;
+    }
+    consumer.assign(&assignment)?;
+    let mut best = None;
+    for _ in 0..END_WITHIN {
+        let message = match consumer.poll(POLL) {
+            Some(message) => message?,
+            None if best.is_some() => break,
+            // It takes a moment to begin.
+            None => continue,
+        };
+        let Some(text) = message.payload().and_then(|payload| std::str::from_utf8(payload).ok()) else { continue };
+        let headers = message.headers().into_iter().flat_map(Headers::iter);
+        let headers: String = headers
+            .filter_map(|header| Some(format!("{}: {}\n", header.key, std::str::from_utf8(header.value?).ok()?)))
+            .collect();
+        let pretty =
+            serde_json::from_str::<serde_json::Value>(text).and_then(|json| serde_json::to_string_pretty(&json));
+        best = Some(format!("{headers}\n{}", pretty.unwrap_or_else(|_| text.to_owned())));
+        if text.contains("found") && !text.contains("not_found") {
+            break;
+        }
+    }
+    Ok(best)
 }
 
 fn client(servers: &str, properties: &[(&str, &str)]) -> ClientConfig {

@@ -20,11 +20,14 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use rdkafka::error::KafkaError;
 
 use self::{
-    broker::{Broker, DEAD_LETTERS, GROUP, INPUT, OUTPUT},
+    broker::{Broker, DEAD_LETTERS, GROUP, INPUT, OUTPUT, SHOWN, shown},
     checks::{Check, anomalies, checks},
     script::Scale,
     show::Show,
@@ -34,6 +37,7 @@ use super::{Exit, block_on, print::Printer};
 use crate::{
     config::{Problems, Settings},
     daemon::StartError,
+    domain::output::OutputFormat,
 };
 
 /// What else `--help` says.
@@ -58,6 +62,15 @@ pub(super) struct DemoArgs {
     /// With more than that, the demo still stops in time, and says how many were left waiting.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=50_000))]
     alerts: Option<u32>,
+    /// Write the outputs in this form too, and show one of them at the end
+    #[arg(long, value_parser = format_parser())]
+    format: Option<OutputFormat>,
+}
+
+fn format_parser() -> impl TypedValueParser<Value = OutputFormat> {
+    let by_name =
+        |name: String| OutputFormat::ALL.into_iter().find(|format| format.as_str() == name).unwrap_or_default();
+    PossibleValuesParser::new(OutputFormat::ALL.map(OutputFormat::as_str)).map(by_name)
 }
 
 /// Why the demo can't go on.
@@ -113,10 +126,14 @@ async fn perform(args: &DemoArgs, servers: &str, printer: &mut Printer) -> Resul
     let total = Duration::from_secs(args.seconds.into());
     printer.say(&opening(&scale, args));
     let show = Show::open(is_live(), total, printer)?;
-    let (stage, daemon) = Stage::set(args.seed, total, scale, servers, show).await?;
+    let (stage, daemon) = Stage::set(args.seed, total, scale, servers, args.format, show).await?;
     let (facts, end) = stage.perform(daemon).await?;
     let checks = checks(&facts);
     printer.say(&summary(&checks, end, &anomalies(&facts.audit)));
+    if let Some(format) = args.format {
+        let record = shown(servers)?.unwrap_or_else(|| "nothing was published".to_owned());
+        printer.say(&format!("\nOne record in the form {}, its headers first:\n\n{record}", format.as_str()));
+    }
     Ok(checks)
 }
 
@@ -143,7 +160,7 @@ fn opening(scale: &Scale, args: &DemoArgs) -> String {
 }
 
 /// What the daemon runs with. `origin`: where the simulated service answers.
-fn settings(scale: &Scale, servers: &str, origin: &str) -> Result<Settings, DemoError> {
+fn settings(scale: &Scale, servers: &str, origin: &str, format: Option<OutputFormat>) -> Result<Settings, DemoError> {
     let limits = scale.limits.map(|limit| limit.to_string()).join(", ");
     let reask_after = scale.reask_after.map(|wait| format!("{}s", wait.as_secs())).join(", ");
     let max_in_flight = scale.max_in_flight.to_string();
@@ -174,7 +191,9 @@ fn settings(scale: &Scale, servers: &str, origin: &str) -> Result<Settings, Demo
         ("retry.longest", "2s"),
         ("admin.listen", ""),
     ];
-    let overrides: Vec<_> = overrides.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let shown = format.map(|format| [("outputs.shown.topic", SHOWN), ("outputs.shown.format", format.as_str())]);
+    let overrides = overrides.into_iter().chain(shown.into_iter().flatten());
+    let overrides: Vec<_> = overrides.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let secret = ("ALERT_IPS_ACCOUNTS__DEMO__CLIENT_SECRET".to_owned(), "demo".to_owned());
     let loaded = Settings::load(Some(Path::new("/dev/null")), &overrides, [secret], |_, _| None);
     loaded.map(|loaded| loaded.settings).map_err(DemoError::Settings)

@@ -18,7 +18,7 @@ use crate::{
     cli::signals::StopSignals,
     clock::Clock,
     daemon::Daemon,
-    domain::time::BootTime,
+    domain::{output::OutputFormat, time::BootTime},
     observe::{health::Health, snapshot::Watches, status::AccountStatus},
     sim::{self, Latency, Plan, Sim, http::Server},
 };
@@ -95,6 +95,7 @@ impl<'p> Stage<'p> {
         total: Duration,
         scale: Scale,
         servers: &str,
+        format: Option<OutputFormat>,
         mut show: Show<'p>,
     ) -> Result<(Self, Daemon), DemoError> {
         const ACT: &str = "starting: joining the consumer group, for which the embedded broker takes 3 s";
@@ -106,7 +107,7 @@ impl<'p> Stage<'p> {
         let sim = simulated_service(seed, &scale, plan.clone(), &clock);
         let here = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(sim.clone(), here).await.map_err(DemoError::Listen)?;
-        let settings = super::settings(&scale, servers, &server.origin())?;
+        let settings = super::settings(&scale, servers, &server.origin(), format)?;
         // Never stopped: it ends with the process.
         tokio::spawn(server.run(CancellationToken::new()));
         let (sender, events) = mpsc::channel(EVENTS);

@@ -295,9 +295,8 @@ impl Consumer {
         crash_point::pass(Point::RevokeTold);
         let lost = self.kafka().assignment_lost();
         let partitions = self.assigned.partitions(revoked);
-        if !lost {
-            self.tell_what_is_gone(&partitions);
-        }
+        // Also where they are lost: they are where the topic is deleted.
+        self.tell_what_is_gone(&partitions);
         self.batch.retain(|record| !partitions.contains(&record.receipt.partition));
         let (reply, settled) = blocking::sync_channel(1);
         let limit = self.config.settle_limit();
