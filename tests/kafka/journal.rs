@@ -89,7 +89,8 @@ async fn wait_for<T>(
 ) -> (T, Vec<LogEvent>) {
     let mut before = Vec::new();
     loop {
-        let event = timeout(LONG, events.recv()).await.expect("an event").unwrap();
+        let event = timeout(LONG, events.recv()).await.unwrap_or_else(|_| panic!("nothing comes after {before:?}"));
+        let event = event.unwrap();
         match wanted(&event) {
             Some(found) => return (found, before),
             None => before.push(event),

@@ -73,7 +73,7 @@ struct Progress {
     next: i64,
     /// The newest entry read, whoever's it is.
     last: Option<Mark>,
-    /// The newest entry when the log was last seen to be still the same.
+    /// The newest entry when the log was last seen to be still the same; before that the first one read.
     witness: Option<Mark>,
     /// What must be met once more, in this order, before anything else counts.
     unverified: VecDeque<Mark>,
@@ -188,7 +188,11 @@ impl Reader {
                     self.advance(progress, mark, entry)?;
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => self.meet_end(progress)?,
-                Some(Err(error)) => self.heed(progress, &error)?,
+                Some(Err(error)) => {
+                    // Where they come one after another, nothing else tells what became of the log.
+                    idle += 1;
+                    self.heed(progress, &error)?;
+                }
                 None => idle += 1,
             }
             if idle >= LOOK_POLLS {
@@ -217,6 +221,8 @@ impl Reader {
         if mark.offset >= progress.next {
             progress.next = mark.offset + 1;
             progress.last = Some(mark);
+            // Until the log is looked at for the first time: it may be created anew before that.
+            progress.witness.get_or_insert(mark);
             if let Some(entry) = entry {
                 self.tell(LogEvent::Entry(entry))?;
             }
