@@ -92,7 +92,7 @@ impl Dispatcher {
         let now = self.clock.boot();
         let Delivery::AtLeastOnce(delivery) = &mut self.delivery else { return };
         let writes = &mut delivery.writes;
-        let Some((to, record)) = writes.to(id).zip(writes.record(id)) else { return };
+        let Some((record, to)) = writes.of(id) else { return };
         if !self.open.contains_key(&record) {
             // Its partition was given up: the next owner publishes it.
             writes.take(id);

@@ -59,7 +59,7 @@ impl Writes {
     /// Sends a write again, after a pause for its topic.
     pub(super) fn again(&mut self, id: WriteId, now: BootTime) {
         self.full = false;
-        if let Some(to) = self.to(id) {
+        if let Some((_, to)) = self.of(id) {
             let queue = self.queue(to);
             queue.ids.push_back(id);
             queue.not_before = now + AGAIN_AFTER;
@@ -89,20 +89,15 @@ impl Writes {
         }
     }
 
-    /// The record of a write that is not acknowledged.
-    pub(super) fn record(&self, id: WriteId) -> Option<RecordId> {
-        self.unacknowledged.get(&id).map(|(record, _)| *record)
-    }
-
     /// When the next round of sending is due, if any write waits for its time and not for room.
     pub(super) fn next_round(&self) -> Option<BootTime> {
         let waiting = self.queues.values().filter(|queue| !queue.ids.is_empty());
         waiting.map(|queue| queue.not_before).min().filter(|_| !self.full)
     }
 
-    /// The topic of a write that is not acknowledged.
-    pub(super) fn to(&self, id: WriteId) -> Option<Destination> {
-        self.unacknowledged.get(&id).map(|(_, write)| write.outgoing.to)
+    /// The record of a write that is not acknowledged, and its topic.
+    pub(super) fn of(&self, id: WriteId) -> Option<(RecordId, Destination)> {
+        self.unacknowledged.get(&id).map(|(record, write)| (*record, write.outgoing.to))
     }
 
     pub(super) fn len(&self) -> usize {

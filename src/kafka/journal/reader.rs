@@ -188,11 +188,7 @@ impl Reader {
                     self.advance(progress, mark, entry)?;
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => self.meet_end(progress)?,
-                Some(Err(error)) => {
-                    // Where they come one after another, nothing else tells what became of the log.
-                    idle += 1;
-                    self.heed(progress, &error)?;
-                }
+                Some(Err(error)) => self.heed(progress, &error)?,
                 None => idle += 1,
             }
             if idle >= LOOK_POLLS {
