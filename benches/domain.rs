@@ -133,8 +133,8 @@ fn backlog(criterion: &mut Criterion) {
     criterion.bench_function("backlog/queue and take at 50,000", |bencher| {
         bencher.iter(|| {
             queue(&mut backlog);
-            let severity = backlog.next(|_| true).unwrap();
-            backlog.take(severity)
+            let rank = backlog.next(|_| true).unwrap();
+            backlog.take(rank)
         });
     });
 }

@@ -11,21 +11,22 @@ use futures_util::{
     stream::FuturesUnordered,
 };
 use jiff::Timestamp;
-use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    decode::{Decoded as Message, Decoder, Indexed, MAX_ITEMS},
+    decode::{Decoded as Message, Decoder, Indexed, MAX_ITEMS, Original},
     defender::account::{AccountHandle, LetGo, Pending},
     domain::{
         alert::{Alert, Severity},
+        backlog::Rank,
         dead_letter::DeadLetter,
         outcome::{Outcome, Reason, Rejection, Status},
         output::Output,
         record::{Outgoing, Record},
         related_ips::RelatedIps,
+        replay,
     },
     encode::{Subject, encode},
     observe::metrics::Metrics,
@@ -104,7 +105,8 @@ impl Pipeline {
         }
         let alerts = self.decode(record).alerts;
         let account = self.accounts.index_of(&alerts.first()?.alert).ok()?;
-        let is_high = alerts.iter().any(|Indexed { alert, .. }| alert.severity == Severity::High);
+        let is_high = alerts.iter().any(|Indexed { alert, .. }| alert.severity == Severity::High)
+            && replay::attempts(record) == 0;
         let alerts = u32::try_from(alerts.len()).unwrap_or(u32::MAX);
         Some(Claimant { account: u16::try_from(account).ok()?, is_high, alerts })
     }
@@ -123,12 +125,11 @@ impl Pipeline {
         // Boxed: a record may wait for hours, and need not hold the room that putting its questions took.
         let put =
             Box::pin(leaving.run_until_cancelled(self.put_all(&record, since, &leaving))).await.ok_or(LetGo)??;
-        let (Asked { index, alert, question }, _room) = match put.single() {
+        let (only, _room) = match put.single() {
             Ok(only) => only,
             Err(put) => return Box::pin(self.decide_all(&record, since, put, outlet)).await,
         };
-        let answer = question.await;
-        let (mut writes, rejections) = match self.decide(&record, since, Answered { index, alert, answer })? {
+        let (mut writes, rejections) = match self.decide(&record, since, only.answered().await)? {
             Ok(writes) => (writes, Vec::new()),
             Err(rejection) => (Vec::new(), vec![rejection]),
         };
@@ -176,11 +177,13 @@ impl Pipeline {
         let (message, room) = self.decoded(record).await;
         message.skips.iter().for_each(|skip| self.metrics.skipped(*skip));
         let mut questions = Vec::with_capacity(message.alerts.len());
-        for Indexed { index, alert } in message.alerts {
+        let is_sent_back = replay::attempts(record) > 0;
+        for Indexed { index, alert, original } in message.alerts {
             self.metrics.alert_decoded(alert.severity);
             let alert = Arc::new(alert);
-            let question = self.put(&alert, since, leaving).await?;
-            questions.push(Asked { index, alert, question });
+            let rank = if is_sent_back { Rank::Spare } else { alert.severity.into() };
+            let question = self.put(&alert, rank, since, leaving).await?;
+            questions.push(Asked { place: Place { index, alert, original }, question });
         }
         Ok(Put { questions, rejections: message.rejection.into_iter().collect(), room })
     }
@@ -199,15 +202,17 @@ impl Pipeline {
         (self.decode(record), room)
     }
 
-    fn original(&self, record: &Record, index: usize) -> Option<Box<RawValue>> {
-        self.decoder.original(record.payload.as_deref()?, index)
-    }
-
     fn decode(&self, record: &Record) -> Message {
         self.decoder.decode(record.payload.as_deref(), self.clock.wall())
     }
 
-    async fn put(&self, alert: &Arc<Alert>, since: Timestamp, leaving: &CancellationToken) -> Result<Question, LetGo> {
+    async fn put(
+        &self,
+        alert: &Arc<Alert>,
+        rank: Rank,
+        since: Timestamp,
+        leaving: &CancellationToken,
+    ) -> Result<Question, LetGo> {
         let account = match self.accounts.of(alert) {
             Ok(account) => account,
             Err(rejection) => return Ok(decided(Err(rejection))),
@@ -217,7 +222,7 @@ impl Pipeline {
             let outcome = Outcome { status: Status::Expired, ips: RelatedIps::default(), retrieved_at: now };
             return Ok(decided(Ok(outcome)));
         }
-        account.ask_until(leaving.clone(), Arc::clone(alert), since).await.map(Either::Right)
+        account.ask_until(leaving.clone(), Arc::clone(alert), rank, since).await.map(Either::Right)
     }
 
     /// One decided alert as its outputs, or as a reason for the record's dead letter.
@@ -227,14 +232,12 @@ impl Pipeline {
         since: Timestamp,
         answered: Answered,
     ) -> Result<Result<Vec<Write>, Rejection>, LetGo> {
-        let Answered { index, alert, answer } = answered;
+        let Answered { place: Place { index, alert, original }, answer } = answered;
         let outcome = match answer? {
             Ok(outcome) => outcome,
             Err(rejection) => return Ok(Err(named(&alert, &rejection))),
         };
         self.metrics.outcome_reached(outcome.status);
-        let is_embedded = self.outputs.iter().any(|output| output.include_alert);
-        let original = if is_embedded { self.original(record, index) } else { None };
         let subject = Subject {
             receipt: &record.receipt,
             index,
@@ -242,7 +245,7 @@ impl Pipeline {
             tenant: self.accounts.tenant_of(&alert),
             outcome: &outcome,
             headers: &record.headers,
-            original: original.as_deref(),
+            original: original.as_ref().zip(record.payload.as_deref()).and_then(|(at, payload)| at.text(payload)),
         };
         let write = |outgoing| Write { outgoing, what: Written::Outcome { severity: alert.severity, since } };
         Ok(Ok(encode(&self.outputs, &subject).into_iter().map(write).collect()))
@@ -276,17 +279,23 @@ impl<'a> Put<'a> {
     }
 }
 
-/// An alert with its place in the message, and its question.
-struct Asked {
+/// An alert, and where in the message it is.
+struct Place {
     index: usize,
     alert: Arc<Alert>,
+    original: Option<Original>,
+}
+
+/// An alert and its question.
+struct Asked {
+    place: Place,
     question: Question,
 }
 
 impl Asked {
     fn answered(self) -> impl Future<Output = Answered> {
-        let Self { index, alert, question } = self;
-        question.map(move |answer| Answered { index, alert, answer })
+        let Self { place, question } = self;
+        question.map(move |answer| Answered { place, answer })
     }
 }
 
@@ -297,10 +306,9 @@ fn decided(result: Result<Outcome, Rejection>) -> Question {
     Either::Left(Box::new(ready(Ok(result))))
 }
 
-/// An alert with its place in the message, and its answer.
+/// An alert and its answer.
 struct Answered {
-    index: usize,
-    alert: Arc<Alert>,
+    place: Place,
     answer: Result<Result<Outcome, Rejection>, LetGo>,
 }
 

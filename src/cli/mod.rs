@@ -7,9 +7,11 @@ mod journal;
 mod lookup;
 mod print;
 mod reload;
+mod replay;
 mod run;
 mod signals;
 mod simulate;
+mod since;
 mod topics;
 
 use std::{ffi::OsString, future::Future, path::PathBuf};
@@ -75,6 +77,8 @@ enum Command {
     Topics(topics::TopicsArgs),
     /// Print who spent which call on which alert, how full the limits were, and what is free
     Journal(journal::JournalArgs),
+    /// Show the dead letters, and send them back once their cause is mended
+    Replay(replay::ReplayArgs),
     /// Print the effective configuration and where each value comes from; secrets are left out
     Config(config::ConfigArgs),
 }
@@ -152,6 +156,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Simulate(args) => simulate::run(&args, &mut printer),
         Command::Topics(args) => topics::run(&args, &mut printer),
         Command::Journal(args) => journal::run(&args, &mut printer),
+        Command::Replay(args) => replay::run(&args, &mut printer),
         Command::Config(args) => config::run(&args, &mut printer),
     };
     printer.conclude(exit)

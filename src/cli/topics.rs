@@ -4,7 +4,10 @@ use std::{fmt::Write as _, time::Duration};
 
 use clap::Args;
 
-use super::{Configured, Exit, block_on, print::Printer};
+use super::{
+    Configured, Exit, block_on,
+    print::{Printer, aligned},
+};
 use crate::{
     config::{JournalKind, Settings},
     daemon::{journal_demands, kafka_config},
@@ -177,13 +180,7 @@ fn table(reports: &[TopicReport]) -> String {
     let head = ["TOPIC", "ROLE", "STATE", "PARTITIONS", "REPLICAS"].map(str::to_owned);
     let head = head.into_iter().chain(COLUMNS.map(|(title, _)| title.to_owned())).collect();
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(reports.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    aligned(&rows)
 }
 
 fn row(report: &TopicReport) -> Vec<String> {

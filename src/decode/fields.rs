@@ -62,15 +62,6 @@ impl<'t, 'a> Fields<'t, 'a> {
         Self { tree, captured: Vec::with_capacity(12), names: Vec::with_capacity(NAMES_SHOWN), too_deep: false }
     }
 
-    /// What is captured of a JSON object; `None`: the text is none.
-    pub(super) fn read(tree: &'t Tree, object: &'a str) -> Option<Self> {
-        let mut fields = Self::new(tree);
-        Capture { fields: &mut fields, node: tree }
-            .deserialize(&mut serde_json::Deserializer::from_str(object))
-            .ok()?;
-        Some(fields)
-    }
-
     /// Takes the value of the member `name`, which is next in `map`.
     pub(super) fn take<M: MapAccess<'a>>(&mut self, name: Text<'a>, map: &mut M) -> Result<(), M::Error> {
         let node = self.tree.child(name.as_str());
@@ -214,13 +205,9 @@ impl fmt::Display for Fields<'_, '_> {
 #[derive(Deserialize)]
 pub(super) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl<'a> Text<'a> {
+impl Text<'_> {
     pub(super) fn as_str(&self) -> &str {
         &self.0
-    }
-
-    pub(super) fn into_inner(self) -> Cow<'a, str> {
-        self.0
     }
 }
 
@@ -348,7 +335,10 @@ mod tests {
     });
 
     fn fields(json: &str) -> Fields<'static, '_> {
-        Fields::read(&TREE, json).unwrap()
+        let mut fields = Fields::new(&TREE);
+        let mut parser = serde_json::Deserializer::from_str(json);
+        Capture { fields: &mut fields, node: &TREE }.deserialize(&mut parser).unwrap();
+        fields
     }
 
     #[rstest]

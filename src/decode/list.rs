@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::{
     fields::{Fields, Text},
@@ -34,38 +35,45 @@ impl ListAt {
         ["records", "value"].map(|name| Self { first: name.into(), below: Vec::new(), is_mapped: false }).into()
     }
 
-    /// The names on the way below the first.
-    pub(super) fn below(&self) -> &[Box<str>] {
-        &self.below
-    }
-
     pub(super) fn begins_with(&self, name: &str) -> bool {
         *self.first == *name
     }
 }
 
 /// One JSON value of any type: the whole text, or an item of an array.
-pub(super) struct Item<'w, 'd> {
-    pub(super) walk: &'w mut Walk<'d>,
+pub(super) struct Item<'w, 'd, 't> {
+    walk: &'w mut Walk<'d>,
     /// How many containers are around it.
-    pub(super) nested: usize,
+    nested: usize,
+    /// As it stands there, where originals are kept.
+    original: Option<&'t str>,
 }
 
-impl Item<'_, '_> {
+impl<'w, 'd> Item<'w, 'd, '_> {
+    pub(super) fn new(walk: &'w mut Walk<'d>, nested: usize) -> Self {
+        Self { walk, nested, original: None }
+    }
+
     fn scalar<E: Error>(self, kind: &str) -> Result<(), E> {
         self.walk.unusable(unknown(format!("{kind} is no alert")))
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Item<'_, '_> {
+impl<'de> DeserializeSeed<'de> for Item<'_, '_, 'de> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+        if !self.walk.decoder().keeps_originals {
+            return deserializer.deserialize_any(self);
+        }
+        let original = <&RawValue>::deserialize(deserializer)?.get();
+        let item = Item { original: Some(original), ..self };
+        // It is valid JSON: an error is one with which the walk ends, and has told why.
+        serde_json::Deserializer::from_str(original).deserialize_any(item).map_err(D::Error::custom)
     }
 }
 
-impl<'de> Visitor<'de> for Item<'_, '_> {
+impl<'de> Visitor<'de> for Item<'_, '_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -73,7 +81,7 @@ impl<'de> Visitor<'de> for Item<'_, '_> {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-        let Self { walk, nested } = self;
+        let Self { walk, nested, original } = self;
         let decoder = walk.decoder();
         let mut fields = Fields::new(decoder.tree());
         let (mut lists, mut is_certain) = (0, false);
@@ -81,7 +89,7 @@ impl<'de> Visitor<'de> for Item<'_, '_> {
             if let Some(list) = decoder.list_below(name.as_str()) {
                 fields.note(name);
                 let ListAt { below, is_mapped, .. } = list;
-                let holds_one = map.next_value_seed(List { item: Item { walk: &mut *walk, nested }, below })?;
+                let holds_one = map.next_value_seed(List { item: Item::new(walk, nested), below })?;
                 lists += usize::from(holds_one);
                 is_certain |= holds_one && *is_mapped;
             } else {
@@ -90,7 +98,7 @@ impl<'de> Visitor<'de> for Item<'_, '_> {
         }
         // Where it is unclear what holds the alerts, any choice would silently lose what another finds.
         match lists {
-            0 => walk.object(&fields, nested),
+            0 => walk.object(&fields, nested, original),
             1 if is_certain || !walk.is_known(&fields) => Ok(()),
             1 => walk.stop(unknown(format!("{fields} holds a list and is an alert itself"))),
             _ => walk.stop(unknown(format!("{fields} holds more than one list"))),
@@ -98,7 +106,7 @@ impl<'de> Visitor<'de> for Item<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
-        let Self { walk, nested } = self;
+        let Self { walk, nested, .. } = self;
         let nested = match Walk::below(nested) {
             Ok(nested) => nested,
             Err(rejection) => {
@@ -107,14 +115,14 @@ impl<'de> Visitor<'de> for Item<'_, '_> {
             }
         };
         let mut empty = true;
-        while array.next_element_seed(Item { walk: &mut *walk, nested })?.is_some() {
+        while array.next_element_seed(Item::new(walk, nested))?.is_some() {
             empty = false;
         }
         if empty { walk.skip(Skip::EmptyPage) } else { Ok(()) }
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        self.walk.text(text)
+        self.walk.text(text, self.original)
     }
 
     fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
@@ -139,12 +147,12 @@ impl<'de> Visitor<'de> for Item<'_, '_> {
 }
 
 /// The value of a member that may hold a list, `below` itself or at once; tells whether it did.
-struct List<'w, 'd> {
-    item: Item<'w, 'd>,
+struct List<'w, 'd, 't> {
+    item: Item<'w, 'd, 't>,
     below: &'d [Box<str>],
 }
 
-impl<'de> DeserializeSeed<'de> for List<'_, '_> {
+impl<'de> DeserializeSeed<'de> for List<'_, '_, 'de> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
@@ -152,7 +160,7 @@ impl<'de> DeserializeSeed<'de> for List<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for List<'_, '_> {
+impl<'de> Visitor<'de> for List<'_, '_, 'de> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -168,12 +176,12 @@ impl<'de> Visitor<'de> for List<'_, '_> {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<bool, M::Error> {
-        let Self { item: Item { walk, nested }, below } = self;
+        let Self { item: Item { walk, nested, .. }, below } = self;
         let mut lists = 0;
         while let Some(name) = map.next_key::<Text<'de>>()? {
             match below.split_first().filter(|(next, _)| next.as_ref() == name.as_str()) {
                 Some((_, below)) => {
-                    let list = List { item: Item { walk: &mut *walk, nested }, below };
+                    let list = List { item: Item::new(walk, nested), below };
                     lists += usize::from(map.next_value_seed(list)?);
                 }
                 None => drop(map.next_value::<IgnoredAny>()?),

@@ -24,6 +24,7 @@ mod walk;
 
 use jiff::Timestamp;
 
+pub use self::original::Original;
 use self::{fields::Fields, list::ListAt, tree::Tree, walk::Walk};
 use crate::domain::{
     alert::Alert,
@@ -55,6 +56,8 @@ pub struct Indexed {
     /// The position of the alert's first item among all items of the message, from 0. Never changes for the same bytes.
     pub index: usize,
     pub alert: Alert,
+    /// That item as it stands in the message, where it is asked for.
+    pub original: Option<Original>,
 }
 
 /// Reads messages: which shapes it knows, and which alerts it leaves out.
@@ -69,6 +72,7 @@ pub struct Decoder {
     /// Whether a text that is an alert id is an alert.
     bare_ids: bool,
     filter: Filter,
+    keeps_originals: bool,
 }
 
 impl Default for Decoder {
@@ -90,7 +94,13 @@ impl Decoder {
         let readers: Vec<_> = mapping.map(Reader::Custom).into_iter().chain(known.map(Reader::Shape)).collect();
         let bare_ids = matches!(format, InputFormat::Auto | InputFormat::BareId);
         let tree = Tree::of(readers.iter().flat_map(Reader::pointers).chain([text::MESSAGE]));
-        Self { readers, tree, lists, bare_ids, filter }
+        Self { readers, tree, lists, bare_ids, filter, keeps_originals: false }
+    }
+
+    /// Whether the alerts come with their [`Original`]s. Each item is parsed twice then.
+    #[must_use]
+    pub fn keeping_originals(self, keeps_originals: bool) -> Self {
+        Self { keeps_originals, ..self }
     }
 
     /// Reads the payload of one message; `None` is a tombstone. `now` is for the filter.

@@ -1,134 +1,44 @@
-//! An item of a message as it stands there: the same way through containers as `list` and `text` go, with the texts kept.
-//!
-//! Only for outputs that embed the alert; every other message is read without keeping anything of it.
+//! An alert as it stands in its message, for outputs that embed it.
 
-use std::{borrow::Cow, fmt};
+use std::{fmt, ops::Range};
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{
-    Decoder,
-    fields::{Fields, Text},
-    text::{self, MESSAGE},
-    walk::Walk,
-};
-
-impl Decoder {
-    /// The item at this position of a message that [`decode`](Self::decode) has read.
-    pub fn original(&self, payload: &[u8], index: usize) -> Option<Box<RawValue>> {
-        let mut search = Search { decoder: self, before: index };
-        search.in_text(std::str::from_utf8(payload).ok()?, 0)
-    }
+/// Where the JSON text of an alert is. A message may hold thousands that wait for hours, so the text is copied only where
+/// it is no part of the payload.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Original {
+    /// At these bytes of the payload.
+    At(Range<usize>),
+    /// This: it stood in a JSON text inside the payload, or as a bare id on a line.
+    Text(Box<str>),
 }
 
-struct Search<'d> {
-    decoder: &'d Decoder,
-    /// How many items are still to be passed by.
-    before: usize,
-}
-
-impl Search<'_> {
-    fn in_text(&mut self, text: &str, nested: usize) -> Option<Box<RawValue>> {
-        let mut rest = text.trim_ascii_start();
-        while !rest.is_empty() {
-            let length = if let Some(line) = text::bare_id_line(self.decoder, rest) {
-                if let Some(found) = self.item(&serde_json::to_string(line).ok()?) {
-                    return Some(found);
-                }
-                line.len()
-            } else {
-                let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
-                let value = values.next()?.ok()?;
-                if let Some(found) = self.in_value(value, nested) {
-                    return Some(found);
-                }
-                values.byte_offset()
-            };
-            rest = rest[length..].trim_ascii_start();
-        }
-        None
-    }
-
-    fn in_value(&mut self, value: &RawValue, nested: usize) -> Option<Box<RawValue>> {
-        match value.get().as_bytes().first() {
-            Some(b'[') => self.in_array(value, nested),
-            Some(b'{') => self.in_object(value, nested),
-            _ => self.item(value.get()),
+impl Original {
+    /// `item` is JSON: a part of `payload` itself, or a text of its own.
+    pub(super) fn new(payload: &str, item: &str) -> Self {
+        let (begin, end) = (payload.as_ptr().addr(), payload.as_ptr().addr() + payload.len());
+        match item.as_ptr().addr().checked_sub(begin) {
+            Some(at) if begin + at + item.len() <= end => Self::At(at..at + item.len()),
+            _ => Self::Text(item.into()),
         }
     }
 
-    fn in_array(&mut self, array: &RawValue, nested: usize) -> Option<Box<RawValue>> {
-        let items: Vec<&RawValue> = serde_json::from_str(array.get()).ok()?;
-        match Walk::below(nested) {
-            Ok(nested) if !items.is_empty() => items.into_iter().find_map(|item| self.in_value(item, nested)),
-            _ => self.item(array.get()),
-        }
-    }
-
-    fn in_object(&mut self, object: &RawValue, nested: usize) -> Option<Box<RawValue>> {
-        let Members(members) = serde_json::from_str(object.get()).ok()?;
-        let list = members.iter().find_map(|(name, value)| {
-            let below = self.decoder.list_below(name)?.below();
-            below.iter().try_fold(*value, |value, name| member(value, name)).filter(|value| is_array(value))
-        });
-        if let Some(list) = list {
-            return self.in_array(list, nested);
-        }
-        let fields = Fields::read(self.decoder.tree(), object.get())?;
-        if self.decoder.read(&fields).is_none()
-            && let Some(text) = fields.text(MESSAGE).ok().flatten().filter(|text| text::is_json(text))
-            && let Ok(nested) = Walk::below(nested)
-        {
-            return self.in_text(text, nested);
-        }
-        self.item(object.get())
-    }
-
-    /// An item: the one that is looked for, or one before it.
-    fn item(&mut self, text: &str) -> Option<Box<RawValue>> {
-        match self.before.checked_sub(1) {
-            Some(before) => {
-                self.before = before;
-                None
-            }
-            None => RawValue::from_string(text.to_owned()).ok(),
+    /// The text, from the payload that was decoded.
+    pub fn text<'a>(&'a self, payload: &'a [u8]) -> Option<&'a RawValue> {
+        match self {
+            Self::At(range) => serde_json::from_slice(payload.get(range.clone())?).ok(),
+            Self::Text(text) => serde_json::from_str(text).ok(),
         }
     }
 }
 
-fn is_array(value: &RawValue) -> bool {
-    value.get().starts_with('[')
-}
-
-fn member<'a>(object: &'a RawValue, name: &str) -> Option<&'a RawValue> {
-    let Members(members) = serde_json::from_str(object.get()).ok()?;
-    members.into_iter().find(|(known, _)| known == name).map(|(_, value)| value)
-}
-
-/// The members of an object, in their order.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Members<'de>, M::Error> {
-                let mut members = Vec::new();
-                while let Some((name, value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
-                    members.push((name.into_inner(), value));
-                }
-                Ok(Members(members))
-            }
+/// The place only: the text is an alert's.
+impl fmt::Debug for Original {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(range) => write!(f, "at {range:?}"),
+            Self::Text(text) => write!(f, "{} bytes of its own", text.len()),
         }
-
-        deserializer.deserialize_map(Object)
     }
 }

@@ -18,7 +18,10 @@ pub(super) fn read(walk: &mut Walk<'_>, text: &str, nested: usize) -> Result<(),
     loop {
         at += text[at..].len() - text[at..].trim_ascii_start().len();
         at += match bare_id_line(walk.decoder(), &text[at..]) {
-            Some(line) => walk.text(line).map(|()| line.len()),
+            Some(line) => {
+                let original = walk.decoder().keeps_originals.then(|| format!("\"{line}\""));
+                walk.text(line, original.as_deref()).map(|()| line.len())
+            }
             None => value(walk, &text[at..], nested),
         }
         .map_err(|error| walk.take_stopped().unwrap_or_else(|| syntax::parser_error(text, at, &error)))?;
@@ -35,12 +38,12 @@ pub(super) fn read(walk: &mut Walk<'_>, text: &str, nested: usize) -> Result<(),
 /// Reads the JSON value that `text` begins with; tells where it ends.
 fn value(walk: &mut Walk<'_>, text: &str, nested: usize) -> Result<usize, serde_json::Error> {
     let mut parser = serde_json::Deserializer::from_str(text);
-    Item { walk, nested }.deserialize(&mut parser)?;
+    Item::new(walk, nested).deserialize(&mut parser)?;
     Ok(parser.into_iter::<IgnoredAny>().byte_offset())
 }
 
 /// The first line of `text`, if it is an alert id and nothing else, and such lines are read.
-pub(super) fn bare_id_line<'t>(decoder: &Decoder, text: &'t str) -> Option<&'t str> {
+fn bare_id_line<'t>(decoder: &Decoder, text: &'t str) -> Option<&'t str> {
     // No JSON value but a number begins like an id.
     if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return None;
@@ -50,7 +53,7 @@ pub(super) fn bare_id_line<'t>(decoder: &Decoder, text: &'t str) -> Option<&'t s
 }
 
 /// Whether a text that stands in a message may be JSON of more than a word.
-pub(super) fn is_json(text: &str) -> bool {
+fn is_json(text: &str) -> bool {
     text.trim_ascii_start().starts_with(['{', '['])
 }
 

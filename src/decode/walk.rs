@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde::de::Error;
 
-use super::{Decoded, Decoder, Indexed, MAX_ITEMS, Reading, fields::Fields, syntax, text};
+use super::{Decoded, Decoder, Indexed, MAX_ITEMS, Original, Reading, fields::Fields, syntax, text};
 use crate::domain::{
     alert::{Alert, AlertId, Severity},
     outcome::{Reason, Rejection, Skip},
@@ -20,6 +20,7 @@ const MAX_NESTED: usize = 4;
 /// One pass through one message. Its methods give the parser an error only to end the walk.
 pub(super) struct Walk<'d> {
     decoder: &'d Decoder,
+    payload: &'d str,
     found: Decoded,
     /// The detection source of each alert in `found`, where the filter looks at it.
     detection_sources: Vec<Option<Box<str>>>,
@@ -34,9 +35,10 @@ pub(super) struct Walk<'d> {
 
 impl<'d> Walk<'d> {
     /// Reads the whole text. An error is one of the message as a whole.
-    pub(super) fn through(decoder: &'d Decoder, text: &str, now: Timestamp) -> Result<Decoded, Rejection> {
+    pub(super) fn through(decoder: &'d Decoder, payload: &'d str, now: Timestamp) -> Result<Decoded, Rejection> {
         let mut walk = Self {
             decoder,
+            payload,
             found: Decoded::default(),
             detection_sources: Vec::new(),
             first_of: HashMap::new(),
@@ -44,7 +46,7 @@ impl<'d> Walk<'d> {
             faults: Faults::default(),
             stopped: None,
         };
-        text::read(&mut walk, text, 0)?;
+        text::read(&mut walk, payload, 0)?;
         walk.leave_out_unwanted(now);
         walk.found.rejection = walk.faults.into_rejection(walk.items);
         Ok(walk.found)
@@ -55,14 +57,20 @@ impl<'d> Walk<'d> {
     }
 
     /// An item that is an object, which the shapes read; if none does, there may be JSON in its `message`.
-    pub(super) fn object<E: Error>(&mut self, object: &Fields<'_, '_>, nested: usize) -> Result<(), E> {
+    pub(super) fn object<E: Error>(
+        &mut self,
+        object: &Fields<'_, '_>,
+        nested: usize,
+        original: Option<&str>,
+    ) -> Result<(), E> {
         if object.is_too_deep() {
             return self.unusable(syntax::too_deep());
         }
         match self.decoder.read(object) {
             Some(Ok(Reading::Alert(alert))) => {
                 let wanted = self.decoder.filter.looks_at_detection_sources();
-                self.alert(alert, wanted.then(|| self.decoder.detection_source(object)).flatten())
+                let source = wanted.then(|| self.decoder.detection_source(object)).flatten();
+                self.alert(alert, original, source)
             }
             Some(Ok(Reading::Skip(skip))) => self.skip(skip),
             Some(Err(rejection)) => self.unusable(rejection),
@@ -77,9 +85,9 @@ impl<'d> Walk<'d> {
     }
 
     /// An item that is a text.
-    pub(super) fn text<E: Error>(&mut self, text: &str) -> Result<(), E> {
+    pub(super) fn text<E: Error>(&mut self, text: &str, original: Option<&str>) -> Result<(), E> {
         match self.decoder.bare_id(text) {
-            Some(Reading::Alert(alert)) => self.alert(alert, None),
+            Some(Reading::Alert(alert)) => self.alert(alert, original, None),
             Some(Reading::Skip(skip)) => self.skip(skip),
             None => self.unusable(unknown("text is no alert".into())),
         }
@@ -131,7 +139,12 @@ impl<'d> Walk<'d> {
     }
 
     /// An alert, or what an item adds to the one that is there. The same id under another tenant is another alert.
-    fn alert<E: Error>(&mut self, alert: Alert, detection_source: Option<&str>) -> Result<(), E> {
+    fn alert<E: Error>(
+        &mut self,
+        alert: Alert,
+        original: Option<&str>,
+        detection_source: Option<&str>,
+    ) -> Result<(), E> {
         let index = self.next_index()?;
         let alerts = &mut self.found.alerts;
         let first = *self.first_of.entry(alert.id.clone()).or_insert(alerts.len());
@@ -143,7 +156,8 @@ impl<'d> Walk<'d> {
                 }
             }
             _ => {
-                alerts.push(Indexed { index, alert });
+                let original = original.map(|item| Original::new(self.payload, item));
+                alerts.push(Indexed { index, alert, original });
                 if self.decoder.filter.looks_at_detection_sources() {
                     self.detection_sources.push(detection_source.map(Into::into));
                 }

@@ -1,7 +1,7 @@
 //! Which lookup gets the next permit.
 //!
 //! High alerts go first, the oldest of them before the others; the rest go by deadline, so that nobody waits for ever.
-//! While both wait, one grant in ten goes to the rest.
+//! While both wait, one grant in ten goes to the rest. What was sent back from the dead letters goes when nothing else waits.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,10 +33,45 @@ impl Patience {
     }
 }
 
+/// What a lookup may have of what is scarce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// Its turn, as that of an alert of this severity.
+    Alert(Severity),
+    /// What nobody else wants: it was sent back from the dead letters.
+    Spare,
+}
+
+/// How many ranks there are.
+const RANKS: usize = Severity::ALL.len() + 1;
+
+impl Rank {
+    /// As which its calls are counted.
+    pub const fn severity(self) -> Severity {
+        match self {
+            Self::Alert(severity) => severity,
+            Self::Spare => Severity::Informational,
+        }
+    }
+
+    const fn index(self) -> usize {
+        match self {
+            Self::Alert(severity) => severity as usize,
+            Self::Spare => RANKS - 1,
+        }
+    }
+}
+
+impl From<Severity> for Rank {
+    fn from(severity: Severity) -> Self {
+        Self::Alert(severity)
+    }
+}
+
 /// Where a lookup stands in the backlog. Whoever owns the lookup keeps it, to raise it or take it out.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    severity: Severity,
+    rank: Rank,
     /// The Kafka timestamp of the oldest record that asks.
     since: Timestamp,
     /// Arrival order among equals.
@@ -49,18 +84,22 @@ impl Place {
         &self.id
     }
 
+    pub fn rank(&self) -> Rank {
+        self.rank
+    }
+
     pub fn severity(&self) -> Severity {
-        self.severity
+        self.rank.severity()
     }
 
     pub fn since(&self) -> Timestamp {
         self.since
     }
 
-    /// This place with the more urgent severity and the earlier time of the two.
-    pub fn raised(&self, severity: Severity, since: Timestamp) -> Self {
+    /// This place with the more urgent rank and the earlier time of the two.
+    pub fn raised(&self, rank: impl Into<Rank>, since: Timestamp) -> Self {
         Self {
-            severity: self.severity.min(severity),
+            rank: self.rank.min(rank.into()),
             since: self.since.min(since),
             ticket: self.ticket,
             id: self.id.clone(),
@@ -72,7 +111,7 @@ impl Place {
 #[derive(Clone, Debug)]
 pub struct Backlog {
     patience: Patience,
-    ready: [BTreeSet<Place>; Severity::ALL.len()],
+    ready: [BTreeSet<Place>; RANKS],
     parked: BTreeMap<(BootTime, u64), (Parked, Place)>,
     highs_in_a_row: u32,
     tickets: u64,
@@ -96,14 +135,14 @@ impl Backlog {
 
     /// A new place for a lookup, at the end of its equals. It is in the backlog once it is [queued](Self::queue) or
     /// [parked](Self::park).
-    pub fn place(&mut self, id: AlertId, severity: Severity, since: Timestamp) -> Place {
+    pub fn place(&mut self, id: AlertId, rank: impl Into<Rank>, since: Timestamp) -> Place {
         self.tickets += 1;
-        Place { severity, since, ticket: self.tickets, id }
+        Place { rank: rank.into(), since, ticket: self.tickets, id }
     }
 
     /// Lets the lookup wait for a permit.
     pub fn queue(&mut self, place: Place) {
-        self.ready[place.severity as usize].insert(place);
+        self.ready[place.rank.index()].insert(place);
     }
 
     /// Lets the lookup wait until `until` first.
@@ -112,9 +151,9 @@ impl Backlog {
     }
 
     /// Raises a queued lookup to what one more record asks: never to less. Returns where it stands now.
-    pub fn raise(&mut self, place: &Place, severity: Severity, since: Timestamp) -> Place {
-        let raised = place.raised(severity, since);
-        if self.ready[place.severity as usize].remove(place) {
+    pub fn raise(&mut self, place: &Place, rank: impl Into<Rank>, since: Timestamp) -> Place {
+        let raised = place.raised(rank, since);
+        if self.ready[place.rank.index()].remove(place) {
             self.queue(raised.clone());
         } else if let Some((_, parked)) = self.parked.values_mut().find(|(_, parked)| parked.ticket == place.ticket) {
             *parked = raised.clone();
@@ -124,7 +163,7 @@ impl Backlog {
 
     /// Takes a lookup out that nobody waits for any more.
     pub fn remove(&mut self, place: &Place) {
-        if !self.ready[place.severity as usize].remove(place) {
+        if !self.ready[place.rank.index()].remove(place) {
             self.parked.retain(|_, (_, parked)| parked.ticket != place.ticket);
         }
     }
@@ -173,43 +212,61 @@ impl Backlog {
         self.highs_in_a_row >= HIGHS_IN_A_ROW
     }
 
-    /// The severity of the lookup that should get the next permit, given which severities may be granted one now.
-    pub fn next(&self, may_go: impl Fn(Severity) -> bool) -> Option<Severity> {
-        let high = self.ready[Severity::High as usize].first().filter(|_| may_go(Severity::High));
+    /// The rank of the lookup that should get the next permit, given which may be granted one now.
+    pub fn next(&self, may_go: impl Fn(Rank) -> bool) -> Option<Rank> {
+        let first = |rank: Rank| self.ready[rank.index()].first().filter(|_| may_go(rank));
+        let high = first(Severity::High.into());
         let other = Severity::ALL[1..]
             .iter()
-            .filter_map(|severity| self.ready[*severity as usize].first())
-            .filter(|place| may_go(place.severity))
-            .min_by_key(|place| (self.deadline(place), place.severity, place.ticket));
+            .filter_map(|severity| first((*severity).into()))
+            .min_by_key(|place| (self.deadline(place), place.rank, place.ticket));
         match (high, other) {
-            (Some(_), Some(other)) if self.others_are_due() => Some(other.severity),
-            (Some(high), _) => Some(high.severity),
-            (None, other) => other.map(|place| place.severity),
+            (Some(_), Some(other)) if self.others_are_due() => Some(other.rank),
+            (Some(high), _) => Some(high.rank),
+            (None, Some(other)) => Some(other.rank),
+            (None, None) if self.only_spare_is_ready() => first(Rank::Spare).map(|place| place.rank),
+            (None, None) => None,
         }
     }
 
-    /// Takes out the first lookup of a severity that [`next`](Self::next) named.
-    pub fn take(&mut self, severity: Severity) -> Option<Place> {
-        let place = self.ready[severity as usize].pop_first()?;
-        self.count_grant(severity);
+    /// Takes out the first lookup of a rank that [`next`](Self::next) named.
+    pub fn take(&mut self, rank: Rank) -> Option<Place> {
+        let place = self.ready[rank.index()].pop_first()?;
+        self.count_grant(rank.severity());
         Some(place)
     }
 
     /// A call was granted, here or to another instance: the tenth for the others is one of all grants.
     pub fn count_grant(&mut self, severity: Severity) {
-        let others_wait = self.ready[1..].iter().any(|queue| !queue.is_empty());
+        let others_wait = self.ready[1..RANKS - 1].iter().any(|queue| !queue.is_empty());
         self.highs_in_a_row = if severity == Severity::High && others_wait { self.highs_in_a_row + 1 } else { 0 };
     }
 
-    /// Whether a lookup of this severity is ready to go.
-    pub fn is_ready(&self, severity: Severity) -> bool {
-        !self.ready[severity as usize].is_empty()
+    /// Whether a lookup of this rank is ready to go.
+    pub fn is_ready(&self, rank: impl Into<Rank>) -> bool {
+        !self.ready[rank.into().index()].is_empty()
     }
 
-    /// Lookups that wait, of one severity, and since when the oldest of them does.
-    pub fn waiting(&self, severity: Severity) -> (usize, Option<Timestamp>) {
-        let ready = &self.ready[severity as usize];
-        let parked = self.parked.values().map(|(_, place)| place).filter(|place| place.severity == severity);
+    /// Whether any lookup is ready to go.
+    pub fn is_any_ready(&self) -> bool {
+        self.ready.iter().any(|queue| !queue.is_empty())
+    }
+
+    /// Whether any below High is ready to go.
+    pub fn is_any_other_ready(&self) -> bool {
+        self.ready[1..].iter().any(|queue| !queue.is_empty())
+    }
+
+    /// Whether those that are ready to go were all sent back from the dead letters.
+    pub fn only_spare_is_ready(&self) -> bool {
+        self.is_ready(Rank::Spare) && self.ready[..RANKS - 1].iter().all(BTreeSet::is_empty)
+    }
+
+    /// Lookups that wait, of one rank, and since when the oldest of them does.
+    pub fn waiting(&self, rank: impl Into<Rank>) -> (usize, Option<Timestamp>) {
+        let rank = rank.into();
+        let ready = &self.ready[rank.index()];
+        let parked = self.parked.values().map(|(_, place)| place).filter(|place| place.rank == rank);
         let (parked, oldest_parked) = parked.fold((0, None), |(n, oldest): (usize, Option<Timestamp>), place| {
             (n + 1, Some(oldest.map_or(place.since, |oldest| oldest.min(place.since))))
         });
@@ -232,7 +289,7 @@ impl Backlog {
     }
 
     fn deadline(&self, place: &Place) -> Timestamp {
-        place.since.saturating_add(self.patience.of(place.severity)).unwrap_or(Timestamp::MAX)
+        place.since.saturating_add(self.patience.of(place.severity())).unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -263,8 +320,8 @@ mod tests {
 
     fn drain(backlog: &mut Backlog) -> Vec<String> {
         std::iter::from_fn(|| {
-            let severity = backlog.next(|_| true)?;
-            backlog.take(severity)
+            let rank = backlog.next(|_| true)?;
+            backlog.take(rank)
         })
         .map(|place| place.id.to_string())
         .collect()
@@ -296,15 +353,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sent_back_goes_when_nothing_else_waits_whether_or_not_that_may_go_now() {
+        let mut backlog = Backlog::new(patience());
+        let spare = backlog.place(AlertId::parse("spare").unwrap(), Rank::Spare, at(0));
+        backlog.queue(spare.clone());
+        queue(&mut backlog, "info", Severity::Informational, 1_000_000);
+        assert_eq!(backlog.next(|rank| rank == Rank::Spare), None);
+        assert_eq!(drain(&mut backlog), ["info", "spare"]);
+        backlog.queue(spare.clone());
+        // Whoever else asks the same needs not wait like this.
+        assert_eq!(backlog.raise(&spare, Severity::Low, at(7)).rank, Rank::Alert(Severity::Low));
+        assert_eq!(backlog.next(|_| true), Some(Rank::Alert(Severity::Low)));
+    }
+
+    #[test]
     fn a_duplicate_can_only_raise() {
         let mut backlog = Backlog::new(patience());
         let place = queue(&mut backlog, "a", Severity::Low, 100);
         let place = backlog.raise(&place, Severity::Informational, at(200));
-        assert_eq!((place.severity, place.since), (Severity::Low, at(100)));
+        assert_eq!((place.severity(), place.since), (Severity::Low, at(100)));
         let place = backlog.raise(&place, Severity::High, at(50));
-        assert_eq!((place.severity, place.since), (Severity::High, at(50)));
+        assert_eq!((place.severity(), place.since), (Severity::High, at(50)));
         assert_eq!(backlog.len(), 1);
-        assert_eq!(backlog.take(Severity::High), Some(place));
+        assert_eq!(backlog.take(Severity::High.into()), Some(place));
     }
 
     #[test]
@@ -331,9 +402,9 @@ mod tests {
                 queue(&mut backlog, &format!("a{n}"), Severity::ALL[*severity], *since);
             }
             let mut left = Vec::new();
-            while let Some(severity) = backlog.next(|_| true) {
-                let place = backlog.take(severity).unwrap();
-                left.push(place.since.saturating_add(patience().of(place.severity)).unwrap());
+            while let Some(rank) = backlog.next(|_| true) {
+                let place = backlog.take(rank).unwrap();
+                left.push(place.since.saturating_add(patience().of(place.severity())).unwrap());
             }
             prop_assert_eq!(left.len(), entries.len());
             prop_assert!(left.is_sorted());

@@ -16,6 +16,8 @@ use super::{
 mod header {
     pub(super) const REASON: &str = "alert-ips-reason";
     pub(super) const DETAIL: &str = "alert-ips-detail";
+    /// What to do.
+    pub(super) const REMEDY: &str = "alert-ips-remedy";
     pub(super) const SOURCE_TOPIC: &str = "alert-ips-source-topic";
     pub(super) const SOURCE_PARTITION: &str = "alert-ips-source-partition";
     pub(super) const SOURCE_OFFSET: &str = "alert-ips-source-offset";
@@ -95,6 +97,7 @@ impl DeadLetter {
         let offset = block.pop(header::SOURCE_OFFSET)?;
         let number = block.pop(header::SOURCE_PARTITION)?;
         let topic: String = block.pop(header::SOURCE_TOPIC)?;
+        let _: Option<String> = block.pop_if_there(header::REMEDY)?;
         let detail = block.pop(header::DETAIL)?;
         let code: String = block.pop(header::REASON)?;
         let reason = Reason::ALL
@@ -114,10 +117,11 @@ impl DeadLetter {
     /// The headers that are added to the original's, in their order.
     fn block(&self) -> Vec<Header> {
         let Receipt { partition, offset, .. } = &self.original.receipt;
-        let mut block = Vec::with_capacity(8);
+        let mut block = Vec::with_capacity(9);
         block.extend([
             Header::new(header::REASON, self.rejection.reason.as_str()),
             Header::new(header::DETAIL, &self.rejection.detail),
+            Header::new(header::REMEDY, self.rejection.reason.remedy()),
             Header::new(header::SOURCE_TOPIC, partition.topic.as_bytes()),
             Header::new(header::SOURCE_PARTITION, partition.number.to_string()),
             Header::new(header::SOURCE_OFFSET, offset.to_string()),
@@ -237,6 +241,7 @@ mod tests {
         let block = [
             ("alert-ips-reason", "not_json"),
             ("alert-ips-detail", "not JSON at byte 6"),
+            ("alert-ips-remedy", Reason::NotJson.remedy()),
             ("alert-ips-source-topic", "defender.alerts"),
             ("alert-ips-source-partition", "3"),
             ("alert-ips-source-offset", "42"),
@@ -281,11 +286,11 @@ mod tests {
     }
 
     #[rstest]
-    #[case::something_after_the_block(9, Some(Header::new("late", "")), header::TIME)]
+    #[case::something_after_the_block(10, Some(Header::new("late", "")), header::TIME)]
     #[case::one_missing(3, None, header::DETAIL)]
     #[case::unknown_reason(2, Some(Header::new(header::REASON, "mood")), header::REASON)]
-    #[case::offset_is_no_number(6, Some(Header::new(header::SOURCE_OFFSET, "x")), header::SOURCE_OFFSET)]
-    #[case::null_value(4, Some(Header { name: header::SOURCE_TOPIC.into(), value: None }), header::SOURCE_TOPIC)]
+    #[case::offset_is_no_number(7, Some(Header::new(header::SOURCE_OFFSET, "x")), header::SOURCE_OFFSET)]
+    #[case::null_value(5, Some(Header { name: header::SOURCE_TOPIC.into(), value: None }), header::SOURCE_TOPIC)]
     #[case::not_utf8(3, Some(Header::new(header::DETAIL, b"\xff")), header::DETAIL)]
     fn a_changed_block_is_not_taken_for_one(
         #[case] at: usize,

@@ -24,6 +24,7 @@ pub mod progress;
 pub mod reasks;
 pub mod record;
 pub mod related_ips;
+pub mod replay;
 pub mod retry;
 pub mod scope;
 pub mod settled;

@@ -95,6 +95,30 @@ impl Reason {
             Self::TooLarge => "too_large",
         }
     }
+
+    /// What to do, for a person; then the dead letter can be sent back with `alert-ips replay`.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::NotJson => "mend what writes to the topic: what was cut off or mangled can't be made whole from here",
+            Self::UnknownShape => {
+                "say where the id is with [input.custom], or mend what writes to the topic; then replay"
+            }
+            Self::InvalidAlertId => {
+                "if the id is in another field, say where with [input.custom], then replay; else mend what writes to the topic"
+            }
+            Self::UnknownTenant => "add [accounts.NAME] with the tenant's tenant_id, then replay",
+            Self::Refused => {
+                "the service refuses this id: look whether it is one of another product; else replay once the service answers"
+            }
+            Self::BadResponse => {
+                "look for a proxy that answers in the service's place, or for an outage of the service; then replay"
+            }
+            Self::Poison => "look at the answers in detail with `alert-ips lookup`; replay once the service answers",
+            Self::TooLarge => {
+                "raise max.message.bytes of the output's topic, and message.max.bytes in kafka.properties; then replay"
+            }
+        }
+    }
 }
 
 /// Why a record, or a part of it, needs neither a call nor an output.

@@ -26,6 +26,8 @@ const MOST_OF_AN_ALERT: usize = 48 << 10;
 pub(super) struct Row<'a> {
     /// When the answer was obtained: RFC 3339, UTC, milliseconds.
     time_generated: &'a str,
+    /// The same: Azure Monitor replaces `TimeGenerated` where a row comes more than two days late.
+    retrieved_at: &'a str,
     /// `SecurityAlert.VendorOriginalId` has the same.
     alert_id: &'a str,
     alert_tenant_id: &'a str,
@@ -74,17 +76,20 @@ impl<'a> Row<'a> {
     pub(super) fn of(related: &Related<'a>) -> Self {
         let is_per_alert = related.granularity == Granularity::PerAlert;
         let ip = related.ips.first().copied().filter(|_| !is_per_alert);
+        // Those of all parts together are one list.
+        let first_entity = related.part * MOST_ADDRESSES + 1;
         let entity =
             |(number, address): (usize, &IpAddr)| Entity { id: number.to_string(), address: *address, kind: "ip" };
         Self {
             time_generated: related.retrieved_text,
+            retrieved_at: related.retrieved_text,
             alert_id: related.alert.id.as_str(),
             alert_tenant_id: related.tenant,
             alert_severity: related.alert.severity.as_str(),
             status: related.outcome.status.as_str(),
             ip_addresses: is_per_alert.then_some(related.ips),
             ip_scopes: is_per_alert.then(|| related.ips.iter().copied().map(scope_of).collect()),
-            entities: is_per_alert.then(|| (1..).zip(related.ips).map(entity).collect()),
+            entities: is_per_alert.then(|| (first_entity..).zip(related.ips).map(entity).collect()),
             ip_address: ip,
             ip_version: ip.map(scope::version),
             ip_scope: ip.map(scope_of),

@@ -35,11 +35,6 @@ pub(super) struct Envelope<'a> {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Event<'a> {
     alert_id: &'a str,
-    #[serde(flatten)]
-    addresses: Addresses<'a>,
-    /// How far each of `ips` reaches: public, private, loopback, …
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ip_scopes: Option<Vec<&'static str>>,
     /// How many addresses the alert has.
     ip_count: usize,
     status: &'static str,
@@ -48,6 +43,13 @@ struct Event<'a> {
     retrieved_at: &'a str,
     /// The same for all copies of a record: topic, partition and offset of the message that was read, and the place in it.
     record: &'a str,
+    /// Behind what must be found: by itself, Splunk extracts fields from the first 5,000 characters only (`extraction_cutoff`
+    /// of `limits.conf`).
+    #[serde(flatten)]
+    addresses: Addresses<'a>,
+    /// How far each of `ips` reaches: public, private, loopback, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip_scopes: Option<Vec<&'static str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     alert: Option<&'a RawValue>,
@@ -77,13 +79,13 @@ impl<'a> Envelope<'a> {
             index: related.splunk.index.as_deref(),
             event: Event {
                 alert_id,
-                addresses: Addresses::of(related),
-                ip_scopes: (related.granularity == Granularity::PerAlert).then(scopes),
                 ip_count: related.all_ips,
                 status,
                 tenant_id,
                 retrieved_at: related.retrieved_text,
                 record: related.id,
+                addresses: Addresses::of(related),
+                ip_scopes: (related.granularity == Granularity::PerAlert).then(scopes),
                 alert: related.original,
             },
             fields: Fields { alert_id, status, tenant_id },

@@ -149,13 +149,7 @@ impl Assigned {
         self.caught_up |= was_read_again && !entry.is_read_again();
         entry.reached = entry.reached.max(entry.place.next);
         let Entry { partition, epoch, .. } = entry;
-        Some(Record {
-            receipt: Receipt { partition: partition.clone(), offset: message.offset(), epoch: *epoch },
-            key: message.key().map(Into::into),
-            payload: message.payload().map(Into::into),
-            headers: message.headers().map(copy_headers).unwrap_or_default(),
-            timestamp: message.timestamp().to_millis().and_then(|millis| Timestamp::from_millisecond(millis).ok()),
-        })
+        Some(copied(message, partition.clone(), *epoch))
     }
 
     pub(super) fn list_where(&self, wanted: impl Fn(&Partition) -> bool) -> TopicPartitionList {
@@ -204,6 +198,17 @@ impl Assigned {
 
 /// The name of a header whose name is not UTF-8.
 const UNREADABLE_NAME: &str = "unreadable";
+
+/// A message as a record of its own.
+pub(super) fn copied(message: &BorrowedMessage<'_>, partition: Partition, epoch: Epoch) -> Record {
+    Record {
+        receipt: Receipt { partition, offset: message.offset(), epoch },
+        key: message.key().map(Into::into),
+        payload: message.payload().map(Into::into),
+        headers: message.headers().map(copy_headers).unwrap_or_default(),
+        timestamp: message.timestamp().to_millis().and_then(|millis| Timestamp::from_millisecond(millis).ok()),
+    }
+}
 
 fn copy_headers(headers: &impl Headers) -> Vec<Header> {
     (0..headers.count()).map(|index| copy_header(|| headers.get(index))).collect()

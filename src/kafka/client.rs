@@ -114,6 +114,15 @@ const JOURNAL_READER_OWNED: &[(&str, &str)] = &[
     ("topic.metadata.propagation.max.ms", "1"),
 ];
 
+const DEAD_LETTER_READER_OWNED: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("enable.partition.eof", "true"),
+    ("auto.offset.reset", "error"),
+    ("isolation.level", "read_committed"),
+    ("fetch.wait.max.ms", "50"),
+];
+
 const JOURNAL_WRITER_DEFAULTS: &[(&str, &str)] = &[
     ("batch.size", "65536"),
     ("queue.buffering.max.kbytes", "16384"),
@@ -267,6 +276,20 @@ impl KafkaConfig {
     pub(super) fn journal_trial(&self, give_up_after: Duration) -> ClientConfig {
         let mut config = self.layered(&[], JOURNAL_TRIAL_OWNED);
         config.set("message.timeout.ms", give_up_after.as_millis().max(1).to_string());
+        config
+    }
+
+    /// Reads the dead letters from end to end: it joins no group, and commits only what it is told to.
+    pub(super) fn dead_letter_reader(&self) -> ClientConfig {
+        let mut config = self.layered(&[], DEAD_LETTER_READER_OWNED);
+        config.set("group.id", &self.group_id);
+        config
+    }
+
+    /// Somebody waits for what it sends.
+    pub(super) fn replay_producer(&self) -> ClientConfig {
+        let mut config = self.layered(PRODUCER_DEFAULTS, PRODUCER_OWNED);
+        config.set("message.timeout.ms", "60000");
         config
     }
 

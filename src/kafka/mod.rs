@@ -17,6 +17,7 @@ pub mod group;
 pub mod journal;
 pub mod notice;
 mod place;
+pub mod replay;
 pub mod sink;
 pub mod source;
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub(super) fn registry(snapshot: &Snapshot) -> Registry {
     scrape.accounts("calls_in_flight", "Calls on the wire", None, |it| count(it.in_flight));
     scrape.accounts("reask_waiting", "Lookups that wait for a re-ask after a 404", None, |it| count(it.reask_waiting));
     scrape.accounts("retry_waiting", "Lookups that wait after a failure", None, |it| count(it.retry_waiting));
+    let spare = "Lookups for what was sent back from the dead letters, which wait until nobody else wants calls";
+    scrape.accounts("spare_waiting", spare, None, |it| count(it.spare_waiting));
     scrape.accounts("paused", "1 while the account makes no calls", None, |it| it.paused.is_some().into());
     scrape.phase();
     scrape.registry

@@ -15,6 +15,8 @@ pub struct AccountStatus {
     pub reask_waiting: usize,
     /// Lookups that wait out a backoff after a failure; also part of `backlog`.
     pub retry_waiting: usize,
+    /// Lookups for what was sent back from the dead letters, which wait until nobody else wants calls; not in `backlog`.
+    pub spare_waiting: usize,
     /// Calls on the wire.
     pub in_flight: usize,
     /// How long until the next slot frees, where every slot is taken now.

@@ -40,6 +40,7 @@ struct Account {
     backlog: Vec<Backlog>,
     reask_waiting: usize,
     retry_waiting: usize,
+    spare_waiting: usize,
     time_to_empty_seconds: f64,
     paused: Option<Paused>,
 }
@@ -115,6 +116,7 @@ impl Account {
             backlog: backlog.collect(),
             reask_waiting: status.reask_waiting,
             retry_waiting: status.retry_waiting,
+            spare_waiting: status.spare_waiting,
             time_to_empty_seconds: status.time_to_empty.as_secs_f64(),
             paused: status.paused.map(|pause| Paused {
                 why: pause.why,

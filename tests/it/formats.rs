@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf};
 
 use alert_ips::{
-    decode::Decoder,
+    decode::{Decoder, Indexed},
     domain::{
         alert::AlertId,
         outcome::{Outcome, Status},
@@ -41,12 +41,11 @@ fn output(format: OutputFormat, granularity: Granularity, include_alert: bool) -
 
 /// The records of every alert in a message.
 fn published(message: &[u8], output: &Output, status: Status) -> Vec<Outgoing> {
-    let decoder = Decoder::default();
+    let decoder = Decoder::default().keeping_originals(true);
     let receipt =
         Receipt { partition: Partition { topic: "defender.alerts".into(), number: 3 }, offset: 42, epoch: Epoch(1) };
     let mut records = Vec::new();
     for indexed in decoder.decode(Some(message), NOW).alerts {
-        let original = decoder.original(message, indexed.index);
         records.extend(encode(
             std::slice::from_ref(output),
             &Subject {
@@ -56,7 +55,7 @@ fn published(message: &[u8], output: &Output, status: Status) -> Vec<Outgoing> {
                 tenant: "of-the-account",
                 outcome: &outcome(status),
                 headers: &[],
-                original: original.as_deref(),
+                original: indexed.original.as_ref().and_then(|original| original.text(message)),
             },
         ));
     }
@@ -126,9 +125,14 @@ fn a_schema_refuses_what_is_none(#[case] format: OutputFormat, #[case] at: &str,
 #[rstest]
 fn the_original_of_each_alert_is_an_alert_with_its_id(#[files("tests/fixtures/input/*")] path: PathBuf) {
     let message = fs::read(path).unwrap();
-    let decoder = Decoder::default();
-    for indexed in decoder.decode(Some(&message), NOW).alerts {
-        let original = decoder.original(&message, indexed.index).unwrap();
+    let decoder = Decoder::default().keeping_originals(true);
+    let alerts = decoder.decode(Some(&message), NOW).alerts;
+    let found = |alerts: Vec<Indexed>| {
+        alerts.into_iter().map(|Indexed { index, alert, .. }| (index, alert)).collect::<Vec<_>>()
+    };
+    assert_eq!(found(alerts.clone()), found(Decoder::default().decode(Some(&message), NOW).alerts));
+    for indexed in alerts {
+        let original = indexed.original.as_ref().unwrap().text(&message).unwrap();
         let again = decoder.decode(Some(original.get().as_bytes()), NOW).alerts;
         let ids: Vec<&AlertId> = again.iter().map(|indexed| &indexed.alert.id).collect();
         assert_eq!(ids, [&indexed.alert.id], "{original}");

@@ -22,6 +22,7 @@ mod http;
 mod journal;
 mod journal_versions;
 mod pipeline;
+mod recipes;
 mod service;
 mod shapes;
 mod tls;

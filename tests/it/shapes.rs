@@ -33,7 +33,7 @@ fn ids(decoded: &Decoded) -> Vec<&str> {
 }
 
 fn told(decoded: &Decoded) -> Value {
-    let alert = |Indexed { index, alert }: &Indexed| {
+    let alert = |Indexed { index, alert, .. }: &Indexed| {
         let Alert { id, tenant, severity, updated, created } = alert;
         let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
         json!({

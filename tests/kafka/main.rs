@@ -33,6 +33,7 @@ mod many_alerts;
 mod outages;
 mod refused;
 mod reload;
+mod replay;
 mod starvation;
 mod static_members;
 mod stopping;

@@ -17,7 +17,13 @@ use self::{
     history::{Failure, History},
     text::Columns,
 };
-use super::{Configured, Exit, block_on, print::Printer, signals::StopSignals, topics};
+use super::{
+    Configured, Exit, block_on,
+    print::Printer,
+    signals::StopSignals,
+    since::{Since, since},
+    topics,
+};
 use crate::{
     clock::Clock,
     config::{AccountSettings, Settings},
@@ -120,19 +126,6 @@ enum Action {
     Init(init::InitArgs),
 }
 
-/// Where the period begins.
-#[derive(Clone, Copy, Debug)]
-enum Since {
-    Ago(Duration),
-    At(Timestamp),
-}
-
-fn since(text: &str) -> Result<Since, String> {
-    let ago = humantime::parse_duration(text).map(Since::Ago).ok();
-    ago.or_else(|| text.parse().map(Since::At).ok())
-        .ok_or_else(|| "write how long ago, such as 24h, or a time, such as 2026-11-24T00:00:00Z".to_owned())
-}
-
 pub(super) fn run(args: &JournalArgs, printer: &mut Printer) -> Exit {
     if let Some(Action::Init(init)) = &args.action {
         return init::run(init, printer);
@@ -172,12 +165,8 @@ fn chosen<'a>(settings: &'a Settings, name: Option<&str>) -> Result<Vec<&'a Acco
 /// Where the period begins; `None` where that is not in the past.
 fn begin(since: Option<Since>, now: Timestamp, accounts: &[&AccountSettings]) -> Option<Timestamp> {
     let longest = accounts.iter().flat_map(|account| &account.limits).map(|limit| limit.per).max();
-    let ago = |ago: Duration| now.checked_sub(ago).unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH);
-    match since {
-        None => Some(ago(longest.unwrap_or_default().max(SHORTEST_PERIOD))),
-        Some(Since::Ago(long)) => Some(ago(long)),
-        Some(Since::At(time)) => (Timestamp::UNIX_EPOCH..=now).contains(&time).then_some(time),
-    }
+    let begin = since.unwrap_or(Since::Ago(longest.unwrap_or_default().max(SHORTEST_PERIOD))).from(now);
+    (Timestamp::UNIX_EPOCH..=now).contains(&begin).then_some(begin)
 }
 
 /// The journal's clock counts from 1970.

@@ -14,6 +14,7 @@ use crate::{
     },
     domain::{
         alert::{AlertId, Severity},
+        backlog::Rank,
         budget::Room,
         journal::{Answer, Body, Claim, EntryId, Permit, Reached},
         time::BootTime,
@@ -47,8 +48,8 @@ const HIGH_STEP_PART: f64 = 0.25;
 
 /// What can be done now.
 enum Step {
-    /// Claim a slot for the first lookup of this severity.
-    Claim(Severity),
+    /// Claim a slot for the first lookup of this rank.
+    Claim(Rank),
     /// Nothing before this.
     Wait(BootTime),
     /// Nothing until something else happens.
@@ -68,7 +69,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let due = self.backlog.next_due();
         let wake = loop {
             match self.next_step(now) {
-                Step::Claim(severity) => self.claim(severity, now),
+                Step::Claim(rank) => self.claim(rank, now),
                 Step::Wait(until) => break Some(until),
                 Step::Idle => break None,
             }
@@ -86,7 +87,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
     }
 
     fn next_step(&mut self, now: BootTime) -> Step {
-        if self.draining || !Severity::ALL.into_iter().any(|severity| self.backlog.is_ready(severity)) {
+        if self.draining || !self.backlog.is_any_ready() {
             return Step::Idle;
         }
         if self.access.token(now).is_none() || !self.standing.is_settled() {
@@ -115,44 +116,44 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let claimed = self.claims.len();
         let outlook = self.budget.outlook(journal_now);
         let high = outlook.room(writer, Severity::High, true, claimed);
-        let other = outlook.room(writer, Severity::Low, self.backlog.others_are_due(), claimed);
+        let other = if self.backlog.only_spare_is_ready() {
+            outlook.room_to_spare(writer, claimed)
+        } else {
+            outlook.room(writer, Severity::Low, self.backlog.others_are_due(), claimed)
+        };
         let paced = now < self.paced_until;
-        let may_go =
-            |severity| if severity == Severity::High { high == Room::Now } else { other == Room::Now && !paced };
-        let Some(severity) = self.backlog.next(may_go) else {
+        let is_high = |rank| rank == Rank::Alert(Severity::High);
+        let may_go = |rank| if is_high(rank) { high == Room::Now } else { other == Room::Now && !paced };
+        let Some(rank) = self.backlog.next(may_go) else {
             self.room = None;
             return self.wait_for_room(now, high, other);
         };
-        let turn = self.turn(severity, now);
+        let turn = self.turn(is_high(rank), now);
         if now < turn {
             return Step::Wait(turn);
         }
-        if severity != Severity::High
+        if !is_high(rank)
             && let Err(next_turn) = self.pacer.take()
         {
             self.paced_until = next_turn;
             return self.next_step(now);
         }
-        Step::Claim(severity)
+        Step::Claim(rank)
     }
 
     /// When it may be claimed what there is room for. Instances that see room come do not all claim it at once.
-    fn turn(&mut self, severity: Severity, now: BootTime) -> BootTime {
+    fn turn(&mut self, is_high: bool, now: BootTime) -> BootTime {
         if self.budget.claimants() <= 1 {
             return now;
         }
         let random = &mut self.random;
         let (since, lot) = *self.room.get_or_insert_with(|| (now, random.random::<f64>()));
-        let part = if severity == Severity::High {
-            HIGH_STEP_PART * lot
-        } else {
-            HIGH_STEP_PART + (1.0 - HIGH_STEP_PART) * lot
-        };
+        let part = if is_high { HIGH_STEP_PART * lot } else { HIGH_STEP_PART + (1.0 - HIGH_STEP_PART) * lot };
         since + STEP.min(self.config.terms.pace().every).mul_f64(part)
     }
 
     fn wait_for_room(&self, now: BootTime, high: Room, other: Room) -> Step {
-        let others_wait = Severity::ALL[1..].iter().any(|severity| self.backlog.is_ready(*severity));
+        let others_wait = self.backlog.is_any_other_ready();
         let at = |room| match room {
             Room::Now => Some(now),
             Room::At(free) => Some(self.boot_at(free)),
@@ -163,10 +164,11 @@ impl<J: Journal, T: Transport> Account<J, T> {
         high.into_iter().chain(other).min().map_or(Step::Idle, Step::Wait)
     }
 
-    /// Appends the claim for the first lookup of `severity`; its call starts when the journal has ruled.
-    fn claim(&mut self, severity: Severity, now: BootTime) {
+    /// Appends the claim for the first lookup of this rank; its call starts when the journal has ruled.
+    fn claim(&mut self, rank: Rank, now: BootTime) {
+        let severity = rank.severity();
         let reserved = severity == Severity::High || self.backlog.others_are_due();
-        let Some(place) = self.backlog.take(severity) else { return };
+        let Some(place) = self.backlog.take(rank) else { return };
         let Some(alert) = self.start(&place) else { return };
         self.access.probing(now);
         self.breaker.probing(now);

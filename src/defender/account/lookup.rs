@@ -119,13 +119,13 @@ impl<J: Journal, T: Transport> Account<J, T> {
                 Arc::make_mut(&mut lookup.alert).updated = ask.alert.updated;
             }
             lookup.place = match lookup.state {
-                State::Waiting => self.backlog.raise(&lookup.place, ask.alert.severity, ask.since),
-                State::Running => lookup.place.raised(ask.alert.severity, ask.since),
+                State::Waiting => self.backlog.raise(&lookup.place, ask.rank, ask.since),
+                State::Running => lookup.place.raised(ask.rank, ask.since),
             };
             lookup.askers.push(ask.asker);
             return;
         }
-        let place = self.backlog.place(ask.alert.id.clone(), ask.alert.severity, ask.since);
+        let place = self.backlog.place(ask.alert.id.clone(), ask.rank, ask.since);
         let asked = self.reasks.of(&ask.alert.id);
         let elsewhere = self.elsewhere_until(&ask.alert.id).map(|until| (until, Parked::Elsewhere));
         let parked = elsewhere.or_else(|| Some((self.reask_at(asked?), Parked::Reask)));

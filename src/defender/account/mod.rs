@@ -42,7 +42,7 @@ use crate::{
     domain::{
         alert::{Alert, AlertId},
         answers::Answers,
-        backlog::{Backlog, Patience},
+        backlog::{Backlog, Patience, Rank},
         budget::{Budget, OwnClock},
         journal::{EntryId, Permit, WriterId},
         outcome::{Outcome, Rejection},
@@ -106,6 +106,7 @@ pub struct Reporting {
 /// The question of one record about one alert.
 struct Ask {
     alert: Arc<Alert>,
+    rank: Rank,
     since: Timestamp,
     asker: Asker,
 }
@@ -133,19 +134,22 @@ pub struct Pending(oneshot::Receiver<Result<Outcome, Rejection>>);
 impl AccountHandle {
     /// Puts a question; `since` is the Kafka timestamp of its record, from which its deadline counts.
     pub async fn ask(&self, alert: impl Into<Arc<Alert>>, since: Timestamp) -> Result<Pending, LetGo> {
-        self.ask_until(CancellationToken::new(), alert, since).await
+        let alert = alert.into();
+        let rank = alert.severity.into();
+        self.ask_until(CancellationToken::new(), alert, rank, since).await
     }
 
-    /// As [`ask`](Self::ask). Once `leaving` is cancelled, and that is [told](Self::let_go_of_withdrawn), only a call that is
+    /// As [`ask`](Self::ask), with another rank than the alert's severity. Once `leaving` is cancelled, and that is [told](Self::let_go_of_withdrawn), only a call that is
     /// on the wire is waited for.
     pub async fn ask_until(
         &self,
         leaving: CancellationToken,
-        alert: impl Into<Arc<Alert>>,
+        alert: Arc<Alert>,
+        rank: Rank,
         since: Timestamp,
     ) -> Result<Pending, LetGo> {
         let (reply, answer) = oneshot::channel();
-        let ask = Ask { alert: alert.into(), since, asker: Asker { reply, leaving } };
+        let ask = Ask { alert, rank, since, asker: Asker { reply, leaving } };
         self.asks.send(ask).await.map_err(|_| LetGo)?;
         Ok(Pending(answer))
     }

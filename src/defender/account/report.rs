@@ -5,7 +5,12 @@ use rand::RngExt;
 use super::Account;
 use crate::{
     defender::{journal::Journal, token, transport::Transport},
-    domain::{alert::Severity, backlog::Parked, budget::Room, time::BootTime},
+    domain::{
+        alert::Severity,
+        backlog::{Parked, Rank},
+        budget::Room,
+        time::BootTime,
+    },
     observe::{
         health::Condition,
         status::{AccountStatus, BacklogStatus, Pause, WindowStatus},
@@ -33,14 +38,16 @@ impl<J: Journal, T: Transport> Account<J, T> {
             Room::At(free) => Some(free.saturating_since(self.journal.now())),
             Room::Now | Room::AfterAnEntry => None,
         };
+        let (spare_waiting, _) = self.backlog.waiting(Rank::Spare);
         self.status.send_replace(AccountStatus {
             windows: windows.collect(),
             backlog,
             reask_waiting: self.backlog.parked(Parked::Reask),
             retry_waiting: self.backlog.parked(Parked::Retry),
+            spare_waiting,
             in_flight: self.calls.len(),
             next_slot_in,
-            time_to_empty: outlook.time_for(self.backlog.len()),
+            time_to_empty: outlook.time_for(self.backlog.len() - spare_waiting),
             paused: self.pause(now),
         });
         self.report_condition(now);

@@ -61,6 +61,19 @@ impl<'a> Outlook<'a> {
         if earliest > self.at { Room::At(earliest) } else { Room::Now }
     }
 
+    /// As [`room`](Self::room), for what only wants what nobody else does: when a claim below High could be granted without
+    /// any of the burst. Whoever wants calls uses that up first, so while there is demand anywhere, this never comes; and what
+    /// goes by it takes nothing from those who begin to want some.
+    pub fn room_to_spare(&self, writer: WriterId, claimed: usize) -> Room {
+        let every = self.budget.pace.every * u32::try_from(claimed).unwrap_or(u32::MAX);
+        let rested = self.budget.paced.max(self.at) + every;
+        match self.room(writer, Severity::Informational, false, claimed) {
+            Room::Now if rested > self.at => Room::At(rested),
+            Room::At(free) => Room::At(free.max(rested)),
+            room => room,
+        }
+    }
+
     /// Calls granted and neither answered nor given up.
     pub fn in_flight(&self) -> usize {
         self.budget.open.values().filter(|call| call.lapse > self.at).count()

@@ -2,6 +2,7 @@
 
 mod doubt;
 mod lives;
+mod spare;
 mod together;
 mod topic;
 

@@ -148,6 +148,16 @@ impl Config {
         self.command(folder.path(), words).stdin(Stdio::null()).output().expect("the program starts")
     }
 
+    /// As [`run`](Self::run), with a SIGINT once `when` returns.
+    pub fn run_until(&self, words: &[&str], when: impl FnOnce()) -> Output {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = self.command(folder.path(), words);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        when();
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
     /// The program with this configuration, which is written into `folder`.
     fn command(&self, folder: &Path, words: &[&str]) -> Command {
         fs::write(folder.join("client-secret"), "a secret for a simulated sign-in").unwrap();

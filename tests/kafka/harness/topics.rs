@@ -328,6 +328,19 @@ impl Topics {
         settled.collect()
     }
 
+    /// How many offsets of the dead letters `alert-ips replay` has noted as sent back, in one partition at most.
+    pub fn noted(&self) -> i64 {
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition_range(&self.dead_letters, 0, PARTITIONS - 1);
+        let consumer: BaseConsumer = self.client().set("group.id", format!("{}.replay", self.group)).create().unwrap();
+        let noted = consumer.committed_offsets(asked, ANSWER).unwrap();
+        let next = noted.elements().into_iter().filter_map(|partition| match partition.offset() {
+            Offset::Offset(next) => Some(next),
+            _ => None,
+        });
+        next.sum()
+    }
+
     fn all(&self) -> [&str; 4] {
         [&self.input, &self.output, &self.dead_letters, &self.journal]
     }

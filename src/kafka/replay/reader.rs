@@ -1,0 +1,172 @@
+//! Reads the dead letters, and keeps the notes about them.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use rdkafka::{
+    Message as _, Offset, TopicPartitionList,
+    config::FromClientConfigAndContext,
+    consumer::{BaseConsumer, CommitMode, Consumer},
+    error::{KafkaError, RDKafkaErrorCode as Code},
+    metadata::{MetadataPartition, MetadataTopic},
+};
+use tokio::sync::mpsc;
+
+use super::{
+    super::{
+        assigned,
+        client::{InvalidKafkaConfig, KafkaConfig},
+        group,
+        notice::{self, Client, News, Notice},
+        topics::{ClusterError, LIMIT, Listener},
+    },
+    POLL, SILENCE, progress, trouble, trouble_about,
+};
+use crate::domain::{
+    progress::Progress,
+    record::{Epoch, Partition, Record},
+};
+
+/// The dead letters that are there when it is opened. Those that come later are not read: what is sent back and rejected
+/// again would be sent back for ever.
+pub struct DeadLetters {
+    config: KafkaConfig,
+    kafka: BaseConsumer<Listener>,
+    notices: mpsc::Receiver<Notice>,
+    topic: Arc<str>,
+    /// The partitions that are not read to their end yet, and where they ended.
+    unread: BTreeMap<i32, i64>,
+    /// Of each partition: what was sent back is settled.
+    notes: BTreeMap<i32, Progress>,
+    /// The most bytes that the notes of a partition may take.
+    most: usize,
+}
+
+impl DeadLetters {
+    /// Opens the topic: all of it, or from the oldest letter that was not sent back. `forget`: as if none had been. `config`
+    /// is the daemon's, `most` the most bytes of a commit's metadata.
+    pub fn open(config: &KafkaConfig, topic: &str, all: bool, forget: bool, most: usize) -> Result<Self, ClusterError> {
+        let config = KafkaConfig { group_id: format!("{}.replay", config.group_id), ..config.clone() };
+        let (listener, notices) = Listener::new(&config);
+        let kafka = BaseConsumer::from_config_and_context(&config.dead_letter_reader(), listener)
+            .map_err(InvalidKafkaConfig::from)?;
+        let (unread, notes) = (BTreeMap::new(), BTreeMap::new());
+        let mut letters = Self { config, kafka, notices, topic: topic.into(), unread, notes, most };
+        letters.place(all, forget)?;
+        Ok(letters)
+    }
+
+    fn place(&mut self, all: bool, forget: bool) -> Result<(), ClusterError> {
+        let topic = Arc::clone(&self.topic);
+        let partitions: Vec<_> =
+            self.partitions()?.into_iter().map(|number| Partition { topic: topic.clone(), number }).collect();
+        let committed =
+            group::committed_points(&self.config, partitions.iter()).map_err(|error| self.trouble(&error))?;
+        let mut places = TopicPartitionList::new();
+        for Partition { number, .. } in &partitions {
+            let watermarks = self.kafka.fetch_watermarks(&topic, *number, LIMIT);
+            let (first, end) = watermarks.map_err(|error| self.trouble(&error))?;
+            let known = committed.iter().find(|(partition, ..)| partition.number == *number);
+            // A topic that was created anew may end before what is noted of the old one.
+            let known = known.filter(|(_, next, _)| !forget && (first..=end).contains(next));
+            let notes = known.map_or_else(|| progress(first, ""), |(_, next, beyond)| progress(*next, beyond));
+            let begin = if all { first } else { notes.watermark().unwrap_or(first) };
+            self.notes.insert(*number, notes);
+            if begin < end {
+                self.unread.insert(*number, end);
+                places
+                    .add_partition_offset(&topic, *number, Offset::Offset(begin))
+                    .map_err(|error| self.trouble(&error))?;
+            }
+        }
+        self.kafka.assign(&places).map_err(|error| self.trouble(&error))
+    }
+
+    /// The numbers of the topic's partitions.
+    fn partitions(&self) -> Result<Vec<i32>, ClusterError> {
+        let metadata = self.kafka.fetch_metadata(Some(&self.topic), LIMIT).map_err(|error| self.trouble(&error))?;
+        let topic = metadata.topics().iter().find(|topic| topic.name() == &*self.topic);
+        if let Some(code) = topic.and_then(MetadataTopic::error) {
+            return Err(self.trouble(&KafkaError::MetadataFetch(code.into())));
+        }
+        Ok(topic.map(|topic| topic.partitions().iter().map(MetadataPartition::id).collect()).unwrap_or_default())
+    }
+
+    /// The next letter, and whether it was sent back already. `None`: all have been read.
+    pub fn read(&mut self) -> Result<Option<(Record, bool)>, ClusterError> {
+        let mut silent = Duration::ZERO;
+        while !self.unread.is_empty() {
+            match self.kafka.poll(POLL) {
+                None => silent += POLL,
+                Some(Err(KafkaError::PartitionEOF(number))) => drop(self.unread.remove(&number)),
+                // It goes on by itself, or the silence ends it.
+                Some(Err(error)) if !is_lasting(&error) => silent += POLL,
+                Some(Err(error)) => return Err(self.trouble(&error)),
+                Some(Ok(message)) => {
+                    let (number, offset) = (message.partition(), message.offset());
+                    let partition = Partition { topic: Arc::clone(&self.topic), number };
+                    let record = assigned::copied(&message, partition, Epoch::default());
+                    let end = self.unread.get(&number).copied().unwrap_or_default();
+                    if offset + 1 >= end {
+                        self.unread.remove(&number);
+                    }
+                    if offset < end {
+                        let is_new = self.notes.get_mut(&number).is_some_and(|notes| notes.open(offset));
+                        return Ok(Some((record, !is_new)));
+                    }
+                }
+            }
+            if silent >= SILENCE {
+                return Err(self.silence());
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes that the letter at this place was sent back.
+    pub fn note(&mut self, partition: &Partition, offset: i64) {
+        if let Some(notes) = self.notes.get_mut(&partition.number) {
+            notes.settle(offset);
+        }
+    }
+
+    /// Writes the notes down. False where they don't say all: then some would be sent back once more.
+    pub fn keep_notes(&self) -> Result<bool, ClusterError> {
+        let (mut list, mut says_all) = (TopicPartitionList::new(), true);
+        for (number, notes) in &self.notes {
+            let Some(next) = notes.watermark() else { continue };
+            let mut element = list.add_partition(&self.topic, *number);
+            element.set_offset(Offset::Offset(next)).map_err(|error| self.trouble(&error))?;
+            element.set_metadata(notes.settled().write(next, self.most));
+            says_all &= notes.is_told_in(self.most);
+        }
+        self.kafka.commit(&list, CommitMode::Sync).map_err(|error| trouble(&self.config, &error))?;
+        Ok(says_all)
+    }
+
+    fn trouble(&self, error: &KafkaError) -> ClusterError {
+        trouble_about(&self.config, error, &format!("the dead letters {}", self.topic))
+    }
+
+    /// Why nothing comes, as far as librdkafka has said it beside.
+    fn silence(&mut self) -> ClusterError {
+        let servers = &self.config.bootstrap_servers;
+        let mut last = notice::unreachable(Client::Admin, servers, "the dead letters could not be read in time");
+        while let Ok(notice) = self.notices.try_recv() {
+            if let News::Trouble(trouble) = notice.news {
+                last = trouble;
+            }
+        }
+        ClusterError::Trouble(last)
+    }
+}
+
+fn is_lasting(error: &KafkaError) -> bool {
+    let lasting = [
+        Code::TopicAuthorizationFailed,
+        Code::GroupAuthorizationFailed,
+        Code::UnknownTopicOrPartition,
+        Code::OffsetOutOfRange,
+        Code::Fatal,
+    ];
+    error.rdkafka_error_code().is_some_and(|code| lasting.contains(&code))
+}
