@@ -48,6 +48,64 @@ fn decoding(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// From a message to its records, as it is without any I/O: the sizes that the project holds itself to.
+fn decoding_and_encoding(criterion: &mut Criterion) {
+    let decoder = Decoder::default();
+    let receipt =
+        Receipt { partition: Partition { topic: "defender.alerts".into(), number: 3 }, offset: 42, epoch: Epoch(1) };
+    let ips = RelatedIps::from_texts(["104.80.104.128", "23.203.232.228", "2a01:111::1"]);
+    let outcome = Outcome { status: Status::Found, ips, retrieved_at: NOW };
+    let outputs = [Output::default()];
+    let mut group = criterion.benchmark_group("decode and encode");
+    let messages = [
+        ("bare alert", br#"{"id":"da637551227677560813_-961444813"}"#.to_vec()),
+        ("alert resource of 1.5 kB", resource(1_500)),
+        ("envelope of 1,000 rows", envelope(1_000)),
+    ];
+    for (name, payload) in messages {
+        let alerts = decoder.decode(Some(&payload), NOW).alerts.len() as u64;
+        group.throughput(Throughput::Elements(alerts));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let message = decoder.decode(black_box(Some(&payload)), NOW);
+                let encoded = message.alerts.iter().map(|indexed| {
+                    let subject = Subject {
+                        receipt: &receipt,
+                        index: indexed.index,
+                        alert: &indexed.alert,
+                        tenant: "tenant",
+                        outcome: &outcome,
+                        headers: &[],
+                        original: None,
+                    };
+                    encode(&outputs, &subject).len()
+                });
+                encoded.sum::<usize>()
+            });
+        });
+    }
+    group.finish();
+}
+
+/// An alert of the service in so many bytes: what the shapes do not read fills it up, as evidence does.
+fn resource(bytes: usize) -> Vec<u8> {
+    let text = include_str!("../tests/fixtures/input/alert-resource.json").trim_end();
+    let (open, filled) = (&text[..text.len() - 1], "x".repeat(bytes - text.len() - ",'comments':''".len()));
+    let text = format!("{open},\"comments\":\"{filled}\"}}");
+    assert_eq!(text.len(), bytes);
+    text.into_bytes()
+}
+
+/// What Event Hubs delivers: so many rows, each about another alert.
+fn envelope(rows: usize) -> Vec<u8> {
+    let row = include_str!("../tests/fixtures/input/streaming-alert-info.json").trim_end();
+    let value: serde_json::Value = serde_json::from_str(row).unwrap();
+    let id = value.pointer("/properties/AlertId").unwrap().as_str().unwrap();
+    let rows: Vec<_> =
+        (0..rows as u64).map(|n| row.replace(id, &format!("da{}_{n}", 637_551_227_677_560_813 + n))).collect();
+    format!("{{\"records\":[{}]}}", rows.join(",")).into_bytes()
+}
+
 fn encoding(criterion: &mut Criterion) {
     let receipt =
         Receipt { partition: Partition { topic: "defender.alerts".into(), number: 3 }, offset: 42, epoch: Epoch(1) };
@@ -139,5 +197,5 @@ fn backlog(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, decoding, encoding, budget, backlog);
+criterion_group!(benches, decoding, encoding, decoding_and_encoding, budget, backlog);
 criterion_main!(benches);

@@ -16,4 +16,5 @@ pub mod kafka;
 pub mod observe;
 pub mod ops;
 pub mod pipeline;
+pub mod registry;
 pub mod sim;

@@ -30,6 +30,7 @@ use crate::{
     },
     encode::{Subject, encode},
     observe::metrics::Metrics,
+    registry::Registry,
 };
 
 /// Whose share of the read window a record takes.
@@ -47,6 +48,8 @@ pub struct Claimant {
 pub struct Pipeline {
     pub accounts: Accounts,
     pub decoder: Decoder,
+    /// What was written with a schema is read by this, if it is there.
+    pub registry: Option<Registry>,
     /// What is published of each alert.
     pub outputs: Vec<Output>,
     /// Alerts whose latest known time is longer ago are not asked about.
@@ -97,8 +100,8 @@ pub enum Written {
 }
 
 impl Pipeline {
-    /// The account of a record's first alert. `None` with a single account, which shares with nobody, and for what asks
-    /// nothing.
+    /// The account of a record's first alert. `None` with a single account, which shares with nobody, for what asks nothing, and
+    /// for what only its schema tells.
     pub fn claimant(&self, record: &Record) -> Option<Claimant> {
         if self.accounts.len() < 2 {
             return None;
@@ -191,7 +194,7 @@ impl Pipeline {
     /// What the record holds, once there is room for its alerts. What has to wait for room is decoded again then, so that
     /// only its bytes wait.
     async fn decoded(&self, record: &Record) -> (Message, Option<SemaphorePermit<'_>>) {
-        let message = self.decode(record);
+        let message = self.read(record).await;
         let alerts = u32::try_from(message.alerts.len()).unwrap_or(u32::MAX);
         if let Ok(room) = self.room.try_acquire_many(alerts) {
             return (message, Some(room));
@@ -199,7 +202,20 @@ impl Pipeline {
         drop(message);
         // Never closed, so never refused.
         let room = self.room.acquire_many(alerts).await.ok();
-        (self.decode(record), room)
+        (self.read(record).await, room)
+    }
+
+    /// What the record holds, for which its schema may have to be asked for.
+    async fn read(&self, record: &Record) -> Message {
+        let made = match (&self.registry, record.payload.as_deref()) {
+            (Some(registry), Some(payload)) => registry.json(payload).await,
+            _ => None,
+        };
+        match made {
+            None => self.decode(record),
+            Some(Ok(json)) => self.decoder.decode_made(&json, self.clock.wall()),
+            Some(Err(rejection)) => Message { rejection: Some(rejection), ..Message::default() },
+        }
     }
 
     fn decode(&self, record: &Record) -> Message {

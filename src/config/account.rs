@@ -75,7 +75,8 @@ fn read(reader: &mut Reader, name: &str, reserve: f64, credentials: Option<&Path
         name: name.into(),
         tenant_id: reader.read(&path("tenant_id"), tenant_id).into(),
         client_id: reader.read(&path("client_id"), identity).into(),
-        client_secret: read_secret(reader, &path("client_secret"), &path("client_secret_file"), credentials),
+        client_secret: read_secret(reader, &path("client_secret"), &path("client_secret_file"), credentials, true)
+            .unwrap_or_else(|| Secret::in_file("")),
         api_url: reader.read(&path("api_url"), value::service_url),
         authority_url: reader.read(&path("authority_url"), value::service_url),
         scope: reader.read(&path("scope"), value::name(512, |byte| byte.is_ascii_graphic(), "printable ASCII")),
@@ -131,15 +132,24 @@ fn fitted(
     NonZeroU32::new(fitting).unwrap_or(NonZeroU32::MIN)
 }
 
-fn read_secret(reader: &mut Reader, held: &str, file: &str, credentials: Option<&Path>) -> Secret {
+/// The secret that the environment gives as `held`, or that is in the file named by the key `file`. `None` where there is none
+/// and none is needed; what can't be used is told, and comes as an empty place.
+pub(super) fn read_secret(
+    reader: &mut Reader,
+    held: &str,
+    file: &str,
+    credentials: Option<&Path>,
+    is_needed: bool,
+) -> Option<Secret> {
     let path = reader.read(file, value::text);
-    let unusable = || Secret::in_file("");
+    let unusable = || Some(Secret::in_file(""));
     if let Some(secret) = reader.text_if_written(held).map(str::to_owned) {
         if !matches!(reader.source(held), super::Source::Environment { .. }) {
             let variable = format!("ALERT_IPS_{}", held.to_uppercase().replace('.', "__"));
             let message = format!(
                 "is accepted from the environment alone ({variable}); put the secret into a file that only the daemon \
-                 can read, and that file's path into client_secret_file"
+                 can read, and that file's path into {}",
+                last_name(file)
             );
             reader.problem(held, message);
             return unusable();
@@ -147,13 +157,19 @@ fn read_secret(reader: &mut Reader, held: &str, file: &str, credentials: Option<
         if !path.is_empty() {
             reader.warning(file, "is not used, because the environment gives the secret itself");
         }
-        return Secret::held(secret).unwrap_or_else(|error| {
-            reader.problem(held, error);
-            unusable()
-        });
+        return Secret::held(secret).map_or_else(
+            |error| {
+                reader.problem(held, error);
+                unusable()
+            },
+            Some,
+        );
+    }
+    if path.is_empty() && !is_needed {
+        return None;
     }
     if path.is_empty() {
-        let message = "is missing; name the file that holds the client secret, or, under systemd, the credential";
+        let message = "is missing; name the file that holds the secret, or, under systemd, the credential";
         reader.missing(file, message);
         return unusable();
     }
@@ -167,7 +183,11 @@ fn read_secret(reader: &mut Reader, held: &str, file: &str, credentials: Option<
     if let Err(error) = secret.read() {
         reader.unusable_secret(file, error);
     }
-    secret
+    Some(secret)
+}
+
+fn last_name(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key)
 }
 
 /// A bare name is a systemd credential; another relative path begins at `folder`.

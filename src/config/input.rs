@@ -1,6 +1,6 @@
 //! What is read of the input, and which alerts of it.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use jiff::Timestamp;
 use toml::Value;
@@ -8,6 +8,7 @@ use toml::Value;
 use super::{
     problem::quoted,
     reader::Reader,
+    registry::{self, Registry},
     settings::{DAY, HOUR, MINUTE},
     value,
 };
@@ -24,6 +25,8 @@ pub struct Input {
     pub format: InputFormat,
     /// With [`InputFormat::Custom`] always there.
     pub mapping: Option<Mapping>,
+    /// Where schemas are asked for, if messages are written with some.
+    pub registry: Option<Registry>,
     pub start: Start,
     /// Older alerts are `expired` without a call.
     pub max_age: Duration,
@@ -43,12 +46,13 @@ pub enum Start {
     At(Timestamp),
 }
 
-pub(super) fn read(reader: &mut Reader) -> Input {
+pub(super) fn read(reader: &mut Reader, credentials: Option<&Path>) -> Input {
     let formats = InputFormat::ALL.map(|format| (format.as_str(), format));
     let format = reader.read("input.format", value::choice(&formats, &[]));
     Input {
         format,
         mapping: read_mapping(reader, format),
+        registry: registry::read(reader, credentials),
         start: reader.read("input.start", start),
         max_age: reader.read("input.max_age", value::duration(HOUR..=3650 * DAY)),
         max_open_records: reader.read("input.max_open_records", value::whole(1..=10_000_000)) as usize,

@@ -60,7 +60,7 @@ const START: &str = "use input.start";
 const BROKERS: &str = "use kafka.bootstrap_servers";
 
 /// Properties that the daemon sets itself, with what to do instead. librdkafka's aliases are among them.
-const OWNED: [(&str, &str); 23] = [
+const OWNED: [(&str, &str); 25] = [
     ("bootstrap.servers", BROKERS),
     ("metadata.broker.list", BROKERS),
     ("group.id", "use kafka.group_id"),
@@ -82,6 +82,8 @@ const OWNED: [(&str, &str); 23] = [
     ("isolation.level", "the daemon reads committed records only"),
     ("enable.partition.eof", "the daemon sets it for itself"),
     ("statistics.interval.ms", "the daemon sets it for its metrics"),
+    ("compression.codec", "use output.compression"),
+    ("compression.type", "use output.compression"),
     ("client.id", "use instance.name"),
     ("group.instance.id", "use instance.static_member; the id is instance.name"),
 ];

@@ -217,6 +217,17 @@ creation (RFC 3339, or seconds or milliseconds since 1970)."),
     key("input.custom.records", Text, Value("\"\""),
         "Where a message has its list of alerts, if it has one; the others are looked for in each of its items then."),
 
+    key("input.schema_registry.url", Text, Value("\"\""),
+        "Where messages are written with a schema (Avro; JSON Schema too): the Confluent-compatible registry that knows it, such as
+\"https://registry:8081\". Without it, what is Avro is a dead letter; JSON with a schema's number before it is read all the same."),
+    key("input.schema_registry.username", Text, Value("\"\""),
+        "Who asks, where it wants to know; the password is in a file, as accounts.NAME.client_secret_file, or in the environment
+(ALERT_IPS_INPUT__SCHEMA_REGISTRY__PASSWORD)."),
+    key("input.schema_registry.password_file", Text, Value("\"\""), ""),
+    key("input.schema_registry.password", Text, Environment, "The password itself."),
+    key("input.schema_registry.ca_file", Text, Value("\"\""),
+        "Certificate authorities for it (PEM), instead of the platform's."),
+
     key("filter.severities", List, Value("[]"),
         "Only alerts of these severities, such as [\"high\", \"medium\"]; unspecified is one too."),
     key("filter.detection_sources", List, Value("[]"),
@@ -249,6 +260,10 @@ from there."),
         "at-least-once: nothing is lost; a crash may repeat what was open.
 exactly-once: nothing is repeated either, for readers with isolation.level=read_committed. Outputs and what they settle are
 written in one transaction of Kafka's, as GROUP_ID-INSTANCE_NAME: no two running instances may have the same."),
+
+    key("output.compression", Text, Value("\"none\""),
+        "none, gzip, snappy, lz4 or zstd: of all that is written but the journal. Every broker takes none; Azure Event Hubs takes
+gzip beside it, and only on Premium and Dedicated."),
 
     key("outputs.*.topic", Text, Required("\"defender.alert-ips.splunk\""),
         "Required."),

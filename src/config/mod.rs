@@ -11,6 +11,7 @@ mod keys;
 mod output;
 mod problem;
 mod reader;
+mod registry;
 mod sample;
 mod secret;
 mod settings;
@@ -26,11 +27,12 @@ pub use self::{
     input::{Input, Start},
     kafka::{KafkaProperties, KafkaSettings, Topics},
     problem::{Problem, Problems, Source},
+    registry::Registry as SchemaRegistry,
     sample::sample,
     secret::{Secret, SecretError},
     settings::{
-        Admin, DEFAULT_PATH, Delivery, Http, Instance, Journal, JournalKind, Log, LogFormat, LogLevel, NotFound,
-        Patience, Priority, Publishing, Retry, Reuse, Settings,
+        Admin, Compression, DEFAULT_PATH, Delivery, Http, Instance, Journal, JournalKind, Log, LogFormat, LogLevel,
+        NotFound, Patience, Priority, Publishing, Retry, Reuse, Settings,
     },
 };
 

@@ -72,12 +72,12 @@ impl fmt::Debug for Secret {
 pub enum SecretError {
     #[error("file {} can't be read: {source}; {}", path.display(), remedy(source))]
     Unreadable { path: PathBuf, source: io::Error },
-    #[error("{} is empty; put the client secret into it", place(path.as_deref()))]
+    #[error("{} is empty; put the secret into it", place(path.as_deref()))]
     Empty { path: Option<PathBuf> },
-    #[error("{} holds more than 16 KiB, which is no client secret", place(path.as_deref()))]
+    #[error("{} holds more than 16 KiB, which is no secret", place(path.as_deref()))]
     TooLong { path: Option<PathBuf> },
     #[error(
-        "{} holds a line break, another control character or bytes that are not UTF-8; it must be the client secret's \
+        "{} holds a line break, another control character or bytes that are not UTF-8; it must be the secret's \
          value alone",
         place(path.as_deref())
     )]
@@ -90,9 +90,9 @@ fn place(path: Option<&Path>) -> String {
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::NotFound => "create it with the client secret's value in it",
+        io::ErrorKind::NotFound => "create it with the secret's value in it",
         io::ErrorKind::PermissionDenied => "let the daemon's user read it, or pass it as a systemd credential",
-        _ => "it must be a readable file that holds the client secret's value",
+        _ => "it must be a readable file that holds the secret's value",
     }
 }
 

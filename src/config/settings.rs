@@ -58,8 +58,33 @@ pub struct Instance {
 #[derive(Clone, Debug)]
 pub struct Publishing {
     pub delivery: Delivery,
+    pub compression: Compression,
     /// In the order of their topics.
     pub outputs: Vec<Output>,
+}
+
+/// How batches are compressed on their way to the brokers, and there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+impl Compression {
+    const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
 }
 
 /// What a crash may cost.
@@ -248,11 +273,11 @@ impl Settings {
         property_problem: impl Fn(&str, &str) -> Option<String>,
     ) -> Self {
         let priority = read_priority(reader);
-        Self {
+        let settings = Self {
             kafka: kafka::read(reader, property_problem),
             topics: kafka::read_topics(reader),
             instance: read_instance(reader),
-            input: input::read(reader),
+            input: input::read(reader, credentials),
             filter: input::read_filter(reader),
             output: read_output(reader),
             journal: read_journal(reader),
@@ -264,6 +289,33 @@ impl Settings {
             retry: read_retry(reader),
             admin: read_admin(reader),
             log: read_log(reader),
+        };
+        settings.warn_of_event_hubs(reader);
+        settings
+    }
+
+    /// What Azure Event Hubs takes only in some of its tiers, if at all.
+    fn warn_of_event_hubs(&self, reader: &mut Reader) {
+        if !self.kafka.bootstrap_servers.contains(".servicebus.") {
+            return;
+        }
+        let Publishing { compression, delivery, .. } = &self.output;
+        if !matches!(compression, Compression::None | Compression::Gzip) {
+            let message = format!(
+                "{} is not taken by Event Hubs; write none, or gzip on Premium and Dedicated",
+                compression.as_str()
+            );
+            reader.problem("output.compression", message);
+        }
+        if *delivery == Delivery::ExactlyOnce {
+            let message = "needs transactions, which Event Hubs has as a preview on Premium and Dedicated alone";
+            reader.warning("output.delivery", message);
+        }
+        if self.input.max_commit_metadata > 1024 {
+            reader.warning(
+                "input.max_commit_metadata",
+                "is more than the 1024 bytes that Event Hubs takes with a commit",
+            );
         }
     }
 }
@@ -284,7 +336,9 @@ fn read_instance(reader: &mut Reader) -> Instance {
 
 fn read_output(reader: &mut Reader) -> Publishing {
     let deliveries = [Delivery::AtLeastOnce, Delivery::ExactlyOnce].map(|delivery| (delivery.as_str(), delivery));
+    let compressions = Compression::ALL.map(|compression| (compression.as_str(), compression));
     Publishing {
+        compression: reader.read("output.compression", value::choice(&compressions, &[])),
         delivery: reader.read("output.delivery", value::choice(&deliveries, &[])),
         outputs: output::read_all(reader),
     }
@@ -328,21 +382,20 @@ fn read_http(reader: &mut Reader) -> Http {
         head_timeout: reader.read("http.head_timeout", timeout()),
         total_timeout: reader.read("http.total_timeout", timeout()),
         proxy: reader.read("http.proxy", value::proxy),
-        ca_file: read_ca_file(reader),
+        ca_file: read_ca_file(reader, "http.ca_file"),
     };
     refuse_less(reader, ("http.total_timeout", http.total_timeout), ("http.head_timeout", http.head_timeout));
     http
 }
 
-fn read_ca_file(reader: &mut Reader) -> Option<PathBuf> {
-    const PATH: &str = "http.ca_file";
-    let text = reader.read(PATH, value::text);
+pub(super) fn read_ca_file(reader: &mut Reader, key: &str) -> Option<PathBuf> {
+    let text = reader.read(key, value::text);
     if text.is_empty() {
         return None;
     }
-    let path = reader.folder(PATH).join(text);
+    let path = reader.folder(key).join(text);
     if let Err(error) = std::fs::File::open(&path) {
-        reader.problem(PATH, format!("file {} can't be read: {error}", path.display()));
+        reader.problem(key, format!("file {} can't be read: {error}", path.display()));
     }
     Some(path)
 }

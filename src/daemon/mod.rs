@@ -2,7 +2,7 @@
 
 pub mod journal;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
@@ -13,13 +13,13 @@ use tokio::{
 use self::journal::KafkaJournal;
 use crate::{
     clock::Clock,
-    config::{self, AccountSettings, Delivery, JournalKind, Settings},
+    config::{self, AccountSettings, Delivery, JournalKind, SecretError, Settings},
     decode::Decoder,
     defender::{
         account::{Account, AccountConfig, AccountHandle, Reporting as AccountReporting},
         journal::{Journal, MemoryJournal},
         token::SignIn,
-        transport::{HttpSetupError, HttpTransport, Timeouts, Transport},
+        transport::{self, HttpSetupError, HttpTransport, Timeouts, Transport},
         wire::Api,
     },
     dispatcher::{Dispatcher, Edge, OpenBounds, Outputs, Reporting as DispatcherReporting, Unfinished},
@@ -43,6 +43,7 @@ use crate::{
     },
     ops::admin::{self, Admin},
     pipeline::{Accounts, MAX_OPEN_ALERTS, Pipeline},
+    registry::Registry,
 };
 
 /// How long after its request to append it a claim may become a call.
@@ -63,8 +64,10 @@ const ACCOUNTS_WITHIN: Duration = Duration::from_secs(1);
 pub enum StartError {
     #[error(transparent)]
     Http(#[from] HttpSetupError),
-    #[error("http.ca_file: {path} can't be read: {error}")]
+    #[error("the certificate authorities in {path} can't be read: {error}")]
     CaFile { path: String, error: std::io::Error },
+    #[error("input.schema_registry.password: {0}")]
+    RegistryPassword(#[from] SecretError),
     #[error(transparent)]
     Kafka(#[from] InvalidKafkaConfig),
     #[error(transparent)]
@@ -140,7 +143,8 @@ impl Daemon {
         let by_tenant = handles.iter().map(|(account, handle)| (account.tenant_id.to_string(), handle.clone()));
         let pipeline = Pipeline {
             accounts: Accounts::new(by_tenant),
-            decoder: Decoder::new(settings.input.format, settings.input.mapping.clone(), settings.filter.clone()),
+            decoder: decoder(settings),
+            registry: registry(settings, &health)?,
             outputs: settings.output.outputs.clone(),
             max_age: settings.input.max_age,
             clock: clock.clone(),
@@ -231,12 +235,34 @@ impl Daemon {
     }
 }
 
+/// What reads the messages.
+fn decoder(settings: &Settings) -> Decoder {
+    let is_embedded = settings.output.outputs.iter().any(|output| output.include_alert);
+    let decoder = Decoder::new(settings.input.format, settings.input.mapping.clone(), settings.filter.clone());
+    decoder.keeping_originals(is_embedded)
+}
+
+/// What asks for the schemas of messages.
+pub fn registry(settings: &Settings, health: &Health) -> Result<Option<Registry>, StartError> {
+    let Some(config::SchemaRegistry { url, user, ca_file }) = &settings.input.registry else { return Ok(None) };
+    let ca_pem = ca_file.as_deref().map(read_authorities).transpose()?;
+    let client = transport::builder(settings.http.connect_timeout, None, ca_pem.as_deref())?
+        .timeout(settings.http.total_timeout)
+        .user_agent(concat!("alert-ips/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| HttpSetupError::Client(error.to_string()))?;
+    let user = user.as_ref().map(|(name, password)| password.read().map(|password| (name.clone(), password)));
+    let health = health.part("schema registry");
+    Ok(Some(Registry::new(client, url.clone(), user.transpose()?, health)))
+}
+
+fn read_authorities(path: &Path) -> Result<Vec<u8>, StartError> {
+    std::fs::read(path).map_err(|error| StartError::CaFile { path: path.display().to_string(), error })
+}
+
 /// The client for sign-in and API. `connections`: calls that may be on the wire at the same time.
 pub fn http_transport(http: &config::Http, connections: usize) -> Result<HttpTransport, StartError> {
-    let ca_file = http.ca_file.as_ref().map(|path| {
-        std::fs::read(path).map_err(|error| StartError::CaFile { path: path.display().to_string(), error })
-    });
-    let ca_pem = ca_file.transpose()?;
+    let ca_pem = http.ca_file.as_deref().map(read_authorities).transpose()?;
     let timeouts = Timeouts { connect: http.connect_timeout, head: http.head_timeout, total: http.total_timeout };
     Ok(HttpTransport::new(timeouts, http.proxy.as_ref(), ca_pem.as_deref(), connections)?)
 }
@@ -294,13 +320,14 @@ pub fn journal_demands(settings: &Settings, account: &AccountSettings) -> Demand
 /// How the settings address Kafka.
 pub fn kafka_config(settings: &Settings) -> KafkaConfig {
     let properties = settings.kafka.properties.iter();
-    KafkaConfig {
+    let config = KafkaConfig {
         bootstrap_servers: settings.kafka.bootstrap_servers.clone(),
         group_id: settings.kafka.group_id.clone(),
         properties: properties.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         client_id: format!("alert-ips-{}", settings.instance.name),
         static_member: settings.instance.static_member.then(|| settings.instance.name.clone()),
-    }
+    };
+    config.compressing(settings.output.compression.as_str())
 }
 
 /// The name of this instance's transactions: the same after a restart, so that it ends what the process before left open,

@@ -1,11 +1,13 @@
 //! From the bytes of one Kafka message to the alerts in it.
 //!
-//! A message holds no, one or many alerts. A [`Decoder`] parses it once, from end to end: `text` takes JSON values and bare
+//! A message holds no, one or many alerts. `packed` takes off what is around its JSON, and `avro` makes JSON of what was written
+//! with a schema. A [`Decoder`] parses it once, from end to end: `text` takes JSON values and bare
 //! ids off the text one by one, `list` enters the containers, `fields` captures of each object what any of the shapes may
 //! want to know, the first shape that knows the object reads it, and `walk` gathers the results. A shape is one file,
 //! which names the JSON pointers it reads, and one line in `SHAPES`.
 
 mod alert_resource;
+mod avro;
 mod bare_id;
 mod custom;
 mod ecs;
@@ -14,6 +16,7 @@ mod graph;
 mod graph_legacy;
 mod list;
 mod original;
+mod packed;
 mod product;
 mod siem_detection;
 mod streaming;
@@ -22,9 +25,15 @@ mod text;
 mod tree;
 mod walk;
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
-pub use self::original::Original;
+pub use self::{
+    avro::AvroSchema,
+    original::Original,
+    packed::{not_unpacked, schema_id},
+};
 use self::{fields::Fields, list::ListAt, tree::Tree, walk::Walk};
 use crate::domain::{
     alert::Alert,
@@ -119,8 +128,22 @@ impl Decoder {
         let Some(payload) = payload else {
             return Decoded { skips: vec![Skip::Tombstone], ..Decoded::default() };
         };
-        syntax::checked_text(payload)
-            .and_then(|text| Walk::through(self, text, now))
+        match packed::unpacked(payload) {
+            Ok(Cow::Borrowed(json)) => self.walk(json, payload, now),
+            Ok(Cow::Owned(json)) => self.walk(&json, &[], now),
+            Err(rejection) => Decoded { rejection: Some(rejection), ..Decoded::default() },
+        }
+    }
+
+    /// As [`decode`](Self::decode), for the JSON that was made of a payload with its schema.
+    pub fn decode_made(&self, json: &[u8], now: Timestamp) -> Decoded {
+        self.walk(json, &[], now)
+    }
+
+    /// `payload`: that of the message, if the JSON is a part of it.
+    fn walk(&self, json: &[u8], payload: &[u8], now: Timestamp) -> Decoded {
+        syntax::checked_text(json)
+            .and_then(|text| Walk::through(self, text, payload, now))
             .unwrap_or_else(|rejection| Decoded { rejection: Some(rejection), ..Decoded::default() })
     }
 

@@ -16,7 +16,7 @@ pub enum Original {
 
 impl Original {
     /// `item` is JSON: a part of `payload` itself, or a text of its own.
-    pub(super) fn new(payload: &str, item: &str) -> Self {
+    pub(super) fn new(payload: &[u8], item: &str) -> Self {
         let (begin, end) = (payload.as_ptr().addr(), payload.as_ptr().addr() + payload.len());
         match item.as_ptr().addr().checked_sub(begin) {
             Some(at) if begin + at + item.len() <= end => Self::At(at..at + item.len()),

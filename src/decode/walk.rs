@@ -20,7 +20,8 @@ const MAX_NESTED: usize = 4;
 /// One pass through one message. Its methods give the parser an error only to end the walk.
 pub(super) struct Walk<'d> {
     decoder: &'d Decoder,
-    payload: &'d str,
+    /// Of the message; empty where the text is no part of it.
+    payload: &'d [u8],
     found: Decoded,
     /// The detection source of each alert in `found`, where the filter looks at it.
     detection_sources: Vec<Option<Box<str>>>,
@@ -35,7 +36,12 @@ pub(super) struct Walk<'d> {
 
 impl<'d> Walk<'d> {
     /// Reads the whole text. An error is one of the message as a whole.
-    pub(super) fn through(decoder: &'d Decoder, payload: &'d str, now: Timestamp) -> Result<Decoded, Rejection> {
+    pub(super) fn through(
+        decoder: &'d Decoder,
+        text: &str,
+        payload: &'d [u8],
+        now: Timestamp,
+    ) -> Result<Decoded, Rejection> {
         let mut walk = Self {
             decoder,
             payload,
@@ -46,7 +52,7 @@ impl<'d> Walk<'d> {
             faults: Faults::default(),
             stopped: None,
         };
-        text::read(&mut walk, payload, 0)?;
+        text::read(&mut walk, text, 0)?;
         walk.leave_out_unwanted(now);
         walk.found.rejection = walk.faults.into_rejection(walk.items);
         Ok(walk.found)

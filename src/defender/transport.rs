@@ -99,6 +99,33 @@ pub enum HttpSetupError {
     Client(String),
 }
 
+/// What every client here has in common: TLS by rustls, no redirect followed, `proxy` only where one is configured (the
+/// environment's is ignored). `ca_pem` replaces the platform's certificate authorities.
+pub fn builder(
+    connect: Duration,
+    proxy: Option<&Url>,
+    ca_pem: Option<&[u8]>,
+) -> Result<reqwest::ClientBuilder, HttpSetupError> {
+    // A second call finds the same provider installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .connect_timeout(connect)
+        .tcp_nodelay(true)
+        .no_proxy();
+    if let Some(proxy) = proxy {
+        builder =
+            builder.proxy(reqwest::Proxy::all(proxy.clone()).map_err(|error| HttpSetupError::Proxy(words(&error)))?);
+    }
+    if let Some(pem) = ca_pem {
+        let authorities =
+            reqwest::Certificate::from_pem_bundle(pem).map_err(|error| HttpSetupError::CaFile(words(&error)))?;
+        builder = builder.tls_certs_only(authorities);
+    }
+    Ok(builder)
+}
+
 impl HttpTransport {
     /// HTTP/1.1 over rustls, through `proxy` only where one is configured (the environment's is ignored).
     ///
@@ -109,28 +136,13 @@ impl HttpTransport {
         ca_pem: Option<&[u8]>,
         connections: usize,
     ) -> Result<Self, HttpSetupError> {
-        // A second call finds the same provider installed already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
+        let client = builder(timeouts.connect, proxy, ca_pem)?
             .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
-            .referer(false)
             .user_agent(concat!("MdatpPartner-alert-ips/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(timeouts.connect)
             .pool_max_idle_per_host(connections)
-            .tcp_nodelay(true)
-            .no_proxy();
-        if let Some(proxy) = proxy {
-            builder = builder
-                .proxy(reqwest::Proxy::all(proxy.clone()).map_err(|error| HttpSetupError::Proxy(words(&error)))?);
-        }
-        if let Some(pem) = ca_pem {
-            let authorities =
-                reqwest::Certificate::from_pem_bundle(pem).map_err(|error| HttpSetupError::CaFile(words(&error)))?;
-            builder = builder.tls_certs_only(authorities);
-        }
-        let client = builder.build().map_err(|error| HttpSetupError::Client(words(&error)))?;
+            .build()
+            .map_err(|error| HttpSetupError::Client(words(&error)))?;
         Ok(Self { client, timeouts })
     }
 

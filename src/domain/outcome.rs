@@ -54,6 +54,8 @@ pub struct Rejection {
 pub enum Reason {
     /// The payload is not JSON (or not UTF-8, cut off, nested too deeply).
     NotJson,
+    /// The payload is compressed, or written with a schema, and no JSON can be made of it.
+    NotUnpacked,
     /// The payload is JSON, but of no known shape.
     UnknownShape,
     /// An alert has no id, or one outside the accepted pattern.
@@ -71,8 +73,9 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NotJson,
+        Self::NotUnpacked,
         Self::UnknownShape,
         Self::InvalidAlertId,
         Self::UnknownTenant,
@@ -86,6 +89,7 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotJson => "not_json",
+            Self::NotUnpacked => "not_unpacked",
             Self::UnknownShape => "unknown_shape",
             Self::InvalidAlertId => "invalid_alert_id",
             Self::UnknownTenant => "unknown_tenant",
@@ -100,6 +104,9 @@ impl Reason {
     pub const fn remedy(self) -> &'static str {
         match self {
             Self::NotJson => "mend what writes to the topic: what was cut off or mangled can't be made whole from here",
+            Self::NotUnpacked => {
+                "mend what writes to the topic, or input.schema_registry if the schema is what is missing; then replay"
+            }
             Self::UnknownShape => {
                 "say where the id is with [input.custom], or mend what writes to the topic; then replay"
             }

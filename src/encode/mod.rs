@@ -1,7 +1,7 @@
 //! From what became of an alert to the records that say so.
 //!
-//! A format is one file that writes the payload and one line in `write`. The headers are the same for all:
-//! CloudEvents 1.0 in binary mode (CloudEvents Kafka protocol binding 1.0, section 3.2), so a reader can tell
+//! A format is one file that writes the payload and one line in `write`. The headers are the same for all but CloudEvents in
+//! structured mode: CloudEvents 1.0 in binary mode (CloudEvents Kafka protocol binding 1.0, section 3.2), so a reader can tell
 //! records apart and drop duplicates without opening a payload; and the trace context of the input.
 
 mod cloud_events;
@@ -113,15 +113,18 @@ const fn content_type(format: OutputFormat) -> &'static str {
 
 fn headers(output: &Output, subject: &Subject<'_>, id: &str, retrieved_text: &str) -> Vec<Header> {
     let mut headers = Vec::with_capacity(13);
-    headers.extend([
-        Header::new("ce_specversion", "1.0"),
-        Header::new("ce_id", id),
-        Header::new("ce_source", CE_SOURCE),
-        Header::new("ce_type", CE_TYPE),
-        Header::new("ce_time", retrieved_text),
-        Header::new("ce_subject", subject.alert.id.as_str()),
-        Header::new("content-type", content_type(output.format)),
-    ]);
+    // The binding lets a structured event have them too, and the SDK for Python takes it for a binary one then.
+    if output.format != OutputFormat::CloudEvents {
+        headers.extend([
+            Header::new("ce_specversion", "1.0"),
+            Header::new("ce_id", id),
+            Header::new("ce_source", CE_SOURCE),
+            Header::new("ce_type", CE_TYPE),
+            Header::new("ce_time", retrieved_text),
+            Header::new("ce_subject", subject.alert.id.as_str()),
+        ]);
+    }
+    headers.push(Header::new("content-type", content_type(output.format)));
     if output.splunk.headers {
         let Splunk { index, source, sourcetype, host, headers: _ } = &output.splunk;
         let named = [("index", index), ("source", source), ("sourcetype", sourcetype), ("host", host)];

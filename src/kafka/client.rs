@@ -211,6 +211,13 @@ impl From<KafkaError> for InvalidKafkaConfig {
 }
 
 impl KafkaConfig {
+    /// With what is written compressed so: none, gzip, snappy, lz4 or zstd.
+    #[must_use]
+    pub fn compressing(mut self, compression: &str) -> Self {
+        self.properties.push(("compression.type".to_owned(), compression.to_owned()));
+        self
+    }
+
     /// Half the session timeout, at most 20 s: so long a revoked partition waits for its last commit.
     pub(super) fn settle_limit(&self) -> Duration {
         let set = self.property("session.timeout.ms").and_then(|text| text.parse().ok()).map(Duration::from_millis);

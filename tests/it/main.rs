@@ -23,6 +23,7 @@ mod journal;
 mod journal_versions;
 mod pipeline;
 mod recipes;
+mod registry;
 mod service;
 mod shapes;
 mod tls;

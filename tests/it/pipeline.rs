@@ -37,6 +37,7 @@ fn pipeline(world: &World, accounts: impl IntoIterator<Item = (String, AccountHa
     Pipeline {
         accounts: Accounts::new(accounts),
         decoder: Decoder::default(),
+        registry: None,
         outputs: vec![Output::default()],
         max_age: Duration::from_hours(24 * 30),
         clock: world.clock.clone(),

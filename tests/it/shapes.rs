@@ -1,7 +1,7 @@
 //! Every shape of message that is known, as pipelines write it: `tests/fixtures/input` holds one of each, and
 //! `tests/fixtures/decoded` what is read of it. All names and ids are made up, or are those of Microsoft's own examples.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, io::Write as _, path::PathBuf, time::Duration};
 
 use alert_ips::{
     decode::{Decoded, Decoder, Indexed},
@@ -203,5 +203,20 @@ proptest! {
         }
         let decoded = auto(&payload);
         prop_assert!(!decoded.alerts.is_empty() || !decoded.skips.is_empty() || decoded.rejection.is_some());
+    }
+}
+
+/// What is around a message changes nothing of what is in it.
+#[rstest]
+fn every_shape_gzipped_or_with_a_schema_before_it_gives_the_same(#[files("tests/fixtures/input/*")] path: PathBuf) {
+    let message = fs::read(&path).unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&message).unwrap();
+    let framed = [b"\0\0\0\0\x07", &message[..]].concat();
+    let decoder = Decoder::default();
+    let plain = decoder.decode(Some(&message), NOW);
+    assert_eq!(decoder.decode(Some(&gzip.finish().unwrap()), NOW), plain);
+    if message.trim_ascii_start().starts_with(b"{") || message.trim_ascii_start().starts_with(b"[") {
+        assert_eq!(decoder.decode(Some(&framed), NOW), plain);
     }
 }

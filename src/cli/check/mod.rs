@@ -9,10 +9,12 @@ use clap::Args;
 
 use super::{Configured, Exit, block_on, print::Printer};
 use crate::{
-    config::{AccountSettings, DEFAULT_PATH, Delivery, JournalKind, Settings},
+    clock::Clock,
+    config::{self, AccountSettings, Compression, DEFAULT_PATH, Delivery, JournalKind, Settings},
     daemon,
     daemon::http_transport,
     defender::transport::HttpTransport,
+    observe::health::Health,
 };
 
 /// How long one answer is waited for.
@@ -113,6 +115,10 @@ fn summary(settings: &Settings) -> String {
                 format!("delivery: exactly once, in transactions of {}", daemon::transactional_id(settings))
             }
         },
+        match settings.output.compression {
+            Compression::None => "compression: none, which every broker takes, Azure Event Hubs too".to_owned(),
+            other => format!("compression: {}", other.as_str()),
+        },
         match settings.journal.kind {
             JournalKind::Kafka => format!("journal: topic {}", topics.journal),
             JournalKind::Memory => {
@@ -136,6 +142,24 @@ fn account_summary(account: &AccountSettings) -> String {
     )
 }
 
+/// Whether the schema registry answers, if there is one.
+async fn try_registry(settings: &Settings) -> Vec<Finding> {
+    let Some(config::SchemaRegistry { url, .. }) = &settings.input.registry else { return Vec::new() };
+    let about = format!("schema registry {url}");
+    let registry = match daemon::registry(settings, &Health::new(Clock::machine())) {
+        Ok(Some(registry)) => registry,
+        Ok(None) => return Vec::new(),
+        Err(error) => return vec![Finding::new(Mark::Failed, about, error.to_string())],
+    };
+    let words = match tokio::time::timeout(WITHIN, registry.probe()).await {
+        Ok(Ok(())) => return vec![Finding::new(Mark::Ok, about, "it answers")],
+        Ok(Err(why)) => why,
+        Err(_) => format!("no answer within {} s", WITHIN.as_secs()),
+    };
+    let remedy = "check that it runs, and input.schema_registry";
+    vec![Finding::new(Mark::Failed, about, format!("it can't be asked: {words}; {remedy}"))]
+}
+
 /// Tries everything at the same time, and tells in a fixed order.
 async fn online(settings: Settings, transport: Arc<HttpTransport>, printer: &mut Printer) -> Exit {
     printer.say(&format!(
@@ -153,6 +177,7 @@ async fn online(settings: Settings, transport: Arc<HttpTransport>, printer: &mut
         }
     };
     tell(brokers::try_kafka(&settings).await);
+    tell(try_registry(&settings).await);
     for account in accounts {
         match account.await {
             Ok(findings) => tell(findings),

@@ -260,7 +260,7 @@ fn a_broken_file_is_told_with_its_line(#[case] added: &str, #[case] problem: &st
 #[case::no_secret(
     "client_secret_file",
     "",
-    "is missing; name the file that holds the client secret, or, under systemd, the credential"
+    "is missing; name the file that holds the secret, or, under systemd, the credential"
 )]
 #[case::credential_without_systemd(
     "client_secret_file",
@@ -270,7 +270,7 @@ fn a_broken_file_is_told_with_its_line(#[case] added: &str, #[case] problem: &st
 #[case::secret_file_missing(
     "client_secret_file",
     "/nowhere/secret",
-    "file /nowhere/secret can't be read: No such file or directory (os error 2); create it with the client secret's value in it"
+    "file /nowhere/secret can't be read: No such file or directory (os error 2); create it with the secret's value in it"
 )]
 #[case::secret_as_a_flag(
     "client_secret",

@@ -1,0 +1,1 @@
+"""What the checks stand on: the programs that run, the alerts that are sent, and what comes out."""
