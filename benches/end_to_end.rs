@@ -31,7 +31,10 @@ use std::{
     time::Duration,
 };
 
-use alert_ips::domain::record::Record;
+use alert_ips::{
+    domain::record::Record,
+    sim::world::{Expected, Message},
+};
 use jiff::Timestamp;
 
 use self::harness::{Broker, Config, Daemon, Topics, program};
@@ -63,6 +66,9 @@ fn main() {
         in_flight(),
         latency()
     );
+    for _ in 0..STORMS {
+        skips(kafka, &simulator, 10 * alerts);
+    }
     compare(kafka, &simulator, alerts, [IN_MEMORY, IN_KAFKA]);
     compare(kafka, &simulator, alerts, [IN_MEMORY, EXACTLY_ONCE]);
     let [without, with] = [IN_MEMORY, EXACTLY_ONCE].map(|way| quiet(kafka, &simulator, way));
@@ -122,6 +128,44 @@ fn storm(kafka: &Broker, simulator: &Simulator, alerts: usize, (words, change): 
         );
     }
     count / seconds
+}
+
+/// Alerts of other products alone, as Microsoft Graph has them: what reading and leaving them out takes.
+#[expect(clippy::cast_precision_loss, reason = "small numbers")]
+fn skips(kafka: &Broker, simulator: &Simulator, alerts: usize) {
+    const AT_ONCE: usize = 1_000;
+    let topics = Topics::create(&kafka.bootstrap, "bench-skips");
+    let of_this = include_str!("../tests/fixtures/input/graph.json");
+    let of_another = of_this.replace("microsoftDefenderForEndpoint", "microsoftDefenderForOffice365");
+    assert_ne!(of_another, of_this);
+    let messages: Vec<_> = (0..AT_ONCE)
+        .map(|_| Message {
+            key: None,
+            payload: Some(of_another.clone().into_bytes()),
+            shape: "of another product",
+            expected: Expected::default(),
+        })
+        .collect();
+    for partition in (0..6).cycle().take(alerts / AT_ONCE) {
+        topics.seed_in(partition, &messages);
+    }
+    let all = (alerts / AT_ONCE * AT_ONCE) as f64;
+    let mut daemon = Daemon::start(&config(&topics, simulator).journal_in_memory());
+    let skipped = |daemon: &Daemon| {
+        thread::sleep(Duration::from_millis(20));
+        daemon.metric("alert_ips_skips_total").filter(|skipped| *skipped > 0.0)
+    };
+    let before = daemon.wait_for("the first is skipped", Duration::from_mins(1), skipped);
+    let begun = Timestamp::now();
+    daemon.wait_for("all are skipped", Duration::from_mins(10), |daemon| {
+        skipped(daemon).filter(|skipped| *skipped >= all)
+    });
+    let seconds = Timestamp::now().duration_since(begun).as_secs_f64();
+    let processor = daemon.processor_time().as_secs_f64();
+    daemon.stop();
+    println!("{all} alerts of {} bytes of other products", of_another.len());
+    println!("skipped                   {:9.0} alerts/s", (all - before) / seconds);
+    println!("processor time            {:9.3} s per 100,000\n", processor / all * 1e5);
 }
 
 /// 20 alerts a second, one at a time. Beside the daemon a bare relay copies each record as it is from the same topic to

@@ -68,6 +68,13 @@ fn what_can_be_used_after_all_is_sent_back_once_and_the_rest_stays(#[case] deliv
     let again = replay(&mended, &["--reason", "unknown_shape"], 0);
     assert!(again.contains("nothing is there to be sent back"), "{again}");
 
+    let anew = replay(&mended, &["--again", "--reason", "unknown_shape", "--dry-run"], 0);
+    assert!(anew.contains("3 dead letters would be sent back"), "{anew}");
+    let anew = replay(&mended, &["--again", "--reason", "unknown_shape", "--limit", "1"], 0);
+    assert!(anew.contains("1 dead letter sent back, 1 of them decided"), "{anew}");
+    let again = replay(&mended, &["--reason", "unknown_shape"], 0);
+    assert!(again.contains("nothing is there to be sent back"), "what was noted before is forgotten: {again}");
+
     // It is no JSON however often it is sent, and that ends.
     for before in 0..3 {
         let sent = replay(&mended, &["--all"], 1);

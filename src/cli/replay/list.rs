@@ -14,8 +14,9 @@ use super::{
 };
 use crate::{
     config::Settings,
+    daemon::kafka_config,
     domain::{outcome::Reason, replay::Choice},
-    kafka::topics::ClusterError,
+    kafka::{replay::Read, topics::ClusterError},
 };
 
 pub(super) fn list(
@@ -24,7 +25,7 @@ pub(super) fn list(
     now: Timestamp,
     printer: &mut Printer,
 ) -> Result<Exit, ClusterError> {
-    let mut reader = Reader::whole(settings)?;
+    let mut reader = Reader::open(settings, &kafka_config(settings), Read::All)?;
     let mut inventory = Inventory::default();
     while let Some(letter) = reader.next()? {
         inventory.add(&letter, choice);

@@ -17,9 +17,12 @@ use super::{
 use crate::{
     clock::Clock,
     config::Settings,
-    daemon::kafka_config,
     domain::{dead_letter::DeadLetter, outcome::Reason, record::Receipt, replay::Choice},
-    kafka::{client::KafkaConfig, replay::DeadLetters, topics::ClusterError},
+    kafka::{
+        client::KafkaConfig,
+        replay::{DeadLetters, Read},
+        topics::ClusterError,
+    },
 };
 
 const AFTER_HELP: &str = "\
@@ -46,7 +49,8 @@ pub(super) struct ReplayArgs {
     #[arg(long, conflicts_with_all = ["show", "all", "limit", "dry_run"])]
     list: bool,
     /// Show one whole, by its place in the dead letters: partition and offset
-    #[arg(long, value_name = "PARTITION/OFFSET", value_parser = place, conflicts_with_all = ["all", "reason", "since", "limit", "dry_run"])]
+    #[arg(long, value_name = "PARTITION/OFFSET", value_parser = place)]
+    #[arg(conflicts_with_all = ["all", "reason", "since", "limit", "dry_run"])]
     show: Option<(i32, i64)>,
     /// Send all of them back
     #[arg(long)]
@@ -128,14 +132,9 @@ struct Found {
 struct Reader(DeadLetters);
 
 impl Reader {
-    fn open(settings: &Settings, config: &KafkaConfig, all: bool, forget: bool) -> Result<Self, ClusterError> {
+    fn open(settings: &Settings, config: &KafkaConfig, which: Read) -> Result<Self, ClusterError> {
         let most = settings.input.max_commit_metadata;
-        DeadLetters::open(config, &settings.topics.dead_letters, all, forget, most).map(Self)
-    }
-
-    /// All of the topic.
-    fn whole(settings: &Settings) -> Result<Self, ClusterError> {
-        Self::open(settings, &kafka_config(settings), true, false)
+        DeadLetters::open(config, &settings.topics.dead_letters, which, most).map(Self)
     }
 
     fn next(&mut self) -> Result<Option<Found>, ClusterError> {

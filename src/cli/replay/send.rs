@@ -19,7 +19,7 @@ use crate::{
     },
     kafka::{
         client::KafkaConfig,
-        replay::{self as kafka, Sender},
+        replay::{self as kafka, Read, Sender},
         topics::ClusterError,
     },
 };
@@ -72,7 +72,7 @@ impl Sending {
             printer.say(&tally.plan(self.dry_run));
             return Ok(Exit::Done);
         }
-        let mut letters = Reader::open(settings, &config, false, self.again)?;
+        let mut letters = Reader::open(settings, &config, self.which())?;
         let sender = Sender::new(&config)?;
         let mut sent = HashSet::new();
         let interrupted = loop {
@@ -94,9 +94,13 @@ impl Sending {
         Ok(if is_done { Exit::Done } else { Exit::No })
     }
 
+    fn which(&self) -> Read {
+        if self.again { Read::AllAnew } else { Read::Unsent }
+    }
+
     /// How many there are, and how many of them can't be sent back.
     fn survey(&self, settings: &Settings, config: &KafkaConfig) -> Result<Tally, ClusterError> {
-        let mut letters = Reader::open(settings, config, false, self.again)?;
+        let mut letters = Reader::open(settings, config, self.which())?;
         let mut tally = Tally { is_noted: true, ..Tally::default() };
         while let Some(letter) = letters.next()? {
             match self.chosen(settings, letter) {
@@ -198,7 +202,7 @@ fn rejected_again(
     config: &KafkaConfig,
     sent: &HashSet<(Partition, i64)>,
 ) -> Result<BTreeMap<&'static str, usize>, ClusterError> {
-    let mut letters = Reader::open(settings, config, false, false)?;
+    let mut letters = Reader::open(settings, config, Read::Unsent)?;
     let mut rejected = BTreeMap::new();
     while let Some(Found { letter, .. }) = letters.next()? {
         let Some(letter) = letter else { continue };

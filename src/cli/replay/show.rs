@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     config::Settings,
+    daemon::kafka_config,
     domain::{dead_letter::DeadLetter, record::Header, replay},
-    kafka::topics::ClusterError,
+    kafka::{replay::Read, topics::ClusterError},
 };
 
 pub(super) fn show(
@@ -21,7 +22,7 @@ pub(super) fn show(
     printer: &mut Printer,
 ) -> Result<Exit, ClusterError> {
     let topic = &settings.topics.dead_letters;
-    let mut reader = Reader::whole(settings)?;
+    let mut reader = Reader::open(settings, &kafka_config(settings), Read::All)?;
     while let Some(found) = reader.next()? {
         if (found.place.partition.number, found.place.offset) != (number, offset) {
             continue;

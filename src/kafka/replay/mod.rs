@@ -24,6 +24,17 @@ const POLL: Duration = Duration::from_millis(100);
 /// How long nothing may come before it is said that nothing comes.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// Which dead letters are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// All, and whether they were sent back.
+    All,
+    /// From the oldest that was not sent back.
+    Unsent,
+    /// All, as if none had been sent back.
+    AllAnew,
+}
+
 /// Which of these places the daemon's group has settled: whatever followed from their records is in Kafka.
 pub fn settled(config: &KafkaConfig, places: &[(Partition, i64)]) -> Result<Vec<bool>, ClusterError> {
     let mut partitions: Vec<_> = places.iter().map(|(partition, _)| partition).collect();

@@ -19,7 +19,7 @@ use super::{
         notice::{self, Client, News, Notice},
         topics::{ClusterError, LIMIT, Listener},
     },
-    POLL, SILENCE, progress, trouble, trouble_about,
+    POLL, Read, SILENCE, progress, trouble, trouble_about,
 };
 use crate::domain::{
     progress::Progress,
@@ -33,6 +33,7 @@ pub struct DeadLetters {
     kafka: BaseConsumer<Listener>,
     notices: mpsc::Receiver<Notice>,
     topic: Arc<str>,
+    which: Read,
     /// The partitions that are not read to their end yet, and where they ended.
     unread: BTreeMap<i32, i64>,
     /// Of each partition: what was sent back is settled.
@@ -42,20 +43,19 @@ pub struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// Opens the topic: all of it, or from the oldest letter that was not sent back. `forget`: as if none had been. `config`
-    /// is the daemon's, `most` the most bytes of a commit's metadata.
-    pub fn open(config: &KafkaConfig, topic: &str, all: bool, forget: bool, most: usize) -> Result<Self, ClusterError> {
+    /// Opens the topic. `config` is the daemon's, `most` the most bytes of a commit's metadata.
+    pub fn open(config: &KafkaConfig, topic: &str, which: Read, most: usize) -> Result<Self, ClusterError> {
         let config = KafkaConfig { group_id: format!("{}.replay", config.group_id), ..config.clone() };
         let (listener, notices) = Listener::new(&config);
         let kafka = BaseConsumer::from_config_and_context(&config.dead_letter_reader(), listener)
             .map_err(InvalidKafkaConfig::from)?;
         let (unread, notes) = (BTreeMap::new(), BTreeMap::new());
-        let mut letters = Self { config, kafka, notices, topic: topic.into(), unread, notes, most };
-        letters.place(all, forget)?;
+        let mut letters = Self { config, kafka, notices, topic: topic.into(), which, unread, notes, most };
+        letters.place()?;
         Ok(letters)
     }
 
-    fn place(&mut self, all: bool, forget: bool) -> Result<(), ClusterError> {
+    fn place(&mut self) -> Result<(), ClusterError> {
         let topic = Arc::clone(&self.topic);
         let partitions: Vec<_> =
             self.partitions()?.into_iter().map(|number| Partition { topic: topic.clone(), number }).collect();
@@ -67,9 +67,9 @@ impl DeadLetters {
             let (first, end) = watermarks.map_err(|error| self.trouble(&error))?;
             let known = committed.iter().find(|(partition, ..)| partition.number == *number);
             // A topic that was created anew may end before what is noted of the old one.
-            let known = known.filter(|(_, next, _)| !forget && (first..=end).contains(next));
+            let known = known.filter(|(_, next, _)| (first..=end).contains(next));
             let notes = known.map_or_else(|| progress(first, ""), |(_, next, beyond)| progress(*next, beyond));
-            let begin = if all { first } else { notes.watermark().unwrap_or(first) };
+            let begin = if self.which == Read::Unsent { notes.watermark().unwrap_or(first) } else { first };
             self.notes.insert(*number, notes);
             if begin < end {
                 self.unread.insert(*number, end);
@@ -91,7 +91,7 @@ impl DeadLetters {
         Ok(topic.map(|topic| topic.partitions().iter().map(MetadataPartition::id).collect()).unwrap_or_default())
     }
 
-    /// The next letter, and whether it was sent back already. `None`: all have been read.
+    /// The next letter, and whether it counts as sent back already. `None`: all have been read.
     pub fn read(&mut self) -> Result<Option<(Record, bool)>, ClusterError> {
         let mut silent = Duration::ZERO;
         while !self.unread.is_empty() {
@@ -111,7 +111,7 @@ impl DeadLetters {
                     }
                     if offset < end {
                         let is_new = self.notes.get_mut(&number).is_some_and(|notes| notes.open(offset));
-                        return Ok(Some((record, !is_new)));
+                        return Ok(Some((record, !is_new && self.which != Read::AllAnew)));
                     }
                 }
             }
