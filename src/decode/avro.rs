@@ -1,5 +1,7 @@
 //! Avro to JSON, with the schema that it was written with.
 
+use std::collections::HashSet;
+
 use apache_avro::{
     Schema,
     reader::datum::{GenericDatumReader, GenericDatumReaderBuilder},
@@ -24,6 +26,7 @@ pub struct AvroSchema {
 impl AvroSchema {
     /// `references`: each behind those that it refers to itself. The error says in words what is wrong.
     pub fn parse(text: &str, references: &[String]) -> Result<Self, String> {
+        let mut empty = HashSet::new();
         for text in references.iter().map(String::as_str).chain([text]) {
             let json: Value = serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
             if contains_itself(&json, &mut Vec::new()) {
@@ -31,6 +34,7 @@ impl AvroSchema {
                     "a record of it contains itself, and so may be nested without end; such are not read".to_owned()
                 );
             }
+            takes_no_bytes(&json, &mut empty)?;
         }
         let (schema, references) = Schema::parse_str_with_list(text, references).map_err(|error| error.to_string())?;
         Ok(Self { schema, references })
@@ -56,7 +60,7 @@ impl AvroSchema {
 /// Whether a named type occurs within itself. `around`: the names of those around it.
 fn contains_itself(schema: &Value, around: &mut Vec<String>) -> bool {
     match schema {
-        Value::String(name) => around.iter().any(|outer| is_named(outer, name)),
+        Value::String(name) => around.iter().any(|outer| last_part(outer) == last_part(name)),
         Value::Array(union) => union.iter().any(|branch| contains_itself(branch, around)),
         Value::Object(object) => {
             let name = object.get("name").and_then(Value::as_str).filter(|_| object.contains_key("fields"));
@@ -74,10 +78,47 @@ fn contains_itself(schema: &Value, around: &mut Vec<String>) -> bool {
     }
 }
 
-/// Whether a name means this type; one of them may be written with its namespace.
-fn is_named(outer: &str, name: &str) -> bool {
-    let last = |name: &str| name.rsplit('.').next().map(str::to_owned);
-    last(outer) == last(name)
+/// Whether a value of this type takes no bytes. Of such an array could hold any number in a few: it is refused. `empty`: the
+/// named types that take none.
+fn takes_no_bytes(schema: &Value, empty: &mut HashSet<String>) -> Result<bool, String> {
+    match schema {
+        Value::String(name) => Ok(name == "null" || empty.contains(last_part(name))),
+        // Which branch it is takes a byte.
+        Value::Array(union) => {
+            union.iter().try_for_each(|branch| takes_no_bytes(branch, empty).map(drop)).map(|()| false)
+        }
+        Value::Object(object) => {
+            let member = |name: &str| object.get(name).unwrap_or(&Value::Null);
+            let takes_none = match member("type").as_str() {
+                Some("record" | "error") => {
+                    let fields = member("fields").as_array().into_iter().flatten();
+                    let types = fields.filter_map(|field| field.get("type"));
+                    let taken = types.map(|field| takes_no_bytes(field, empty)).collect::<Result<Vec<_>, _>>()?;
+                    taken.into_iter().all(|takes_none| takes_none)
+                }
+                Some("array") if takes_no_bytes(member("items"), empty)? => {
+                    return Err(
+                        "an array of it has items that take no bytes, and so may have any number of them; such are not read"
+                            .to_owned(),
+                    );
+                }
+                Some("map") => takes_no_bytes(member("values"), empty).map(|_| false)?,
+                Some("fixed") => member("size").as_u64() == Some(0),
+                Some("array" | "enum") => false,
+                _ => takes_no_bytes(member("type"), empty)?,
+            };
+            if let (true, Some(name)) = (takes_none, member("name").as_str()) {
+                empty.insert(last_part(name).to_owned());
+            }
+            Ok(takes_none)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// A name without its namespace, with which it may be written or not.
+fn last_part(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -130,6 +171,20 @@ mod tests {
     fn what_does_not_fit_is_refused(#[case] body: Vec<u8>, #[case] words: &str) {
         let rejection = AvroSchema::parse(ALERT, &[]).unwrap().json(&body).unwrap_err();
         assert!(rejection.detail.contains(words), "{}", rejection.detail);
+    }
+
+    #[rstest]
+    #[case::nulls(r#"{"type":"array","items":"null"}"#)]
+    #[case::records_of_nothing(
+        r#"{"type":"array","items":{"type":"record","name":"A","fields":[{"name":"a","type":"null"}]}}"#
+    )]
+    #[case::by_name(
+        r#"{"type":"record","name":"R","fields":[{"name":"e","type":{"type":"fixed","name":"n.E","size":0}},
+            {"name":"l","type":["null",{"type":"array","items":"n.E"}]}]}"#
+    )]
+    #[case::in_a_map(r#"{"type":"map","values":{"type":"array","items":{"type":"null"}}}"#)]
+    fn an_array_whose_items_take_no_bytes_is_not_read(#[case] schema: &str) {
+        assert!(AvroSchema::parse(schema, &[]).unwrap_err().contains("take no bytes"));
     }
 
     #[rstest]

@@ -258,6 +258,7 @@ mod rejections {
     #[case::invalid_utf8(b"{\"id\":\"a\xff\"}", "not UTF-8 at byte 8")]
     #[case::utf16(b"\xff\xfe{\0", "not UTF-8 at byte 0")]
     #[case::byte_order_mark(b"\xef\xbb\xbf{\"id\":\"a\"}", "not JSON at byte 0: a byte order mark stands before it")]
+    #[case::a_form_feed_is_no_space(b"{\"id\":\"a\"}\x0c", "not JSON at byte 10: trailing characters")]
     #[case::nul(b"\0{\"id\":\"a\"}", "not JSON at byte 0: expected value")]
     #[case::nul_in_text(
         b"{\"id\":\"a\0\"}",

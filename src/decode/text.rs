@@ -16,7 +16,7 @@ pub(super) const MESSAGE: &str = "/message";
 pub(super) fn read(walk: &mut Walk<'_>, text: &str, nested: usize) -> Result<(), Rejection> {
     let mut at = 0;
     loop {
-        at += text[at..].len() - text[at..].trim_ascii_start().len();
+        at += text[at..].len() - without_space(&text[at..]).len();
         at += match bare_id_line(walk.decoder(), &text[at..]) {
             Some(line) => {
                 let original = walk.decoder().keeps_originals.then(|| format!("\"{line}\""));
@@ -25,7 +25,7 @@ pub(super) fn read(walk: &mut Walk<'_>, text: &str, nested: usize) -> Result<(),
             None => value(walk, &text[at..], nested),
         }
         .map_err(|error| walk.take_stopped().unwrap_or_else(|| syntax::parser_error(text, at, &error)))?;
-        let rest = text[at..].trim_ascii_start();
+        let rest = without_space(&text[at..]);
         if rest.is_empty() {
             return Ok(());
         }
@@ -33,6 +33,11 @@ pub(super) fn read(walk: &mut Walk<'_>, text: &str, nested: usize) -> Result<(),
             return Err(syntax::trailing_characters(text.len() - rest.len()));
         }
     }
+}
+
+/// The text from its first character on that JSON does not take for space (RFC 8259, section 2).
+fn without_space(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t', '\n', '\r'])
 }
 
 /// Reads the JSON value that `text` begins with; tells where it ends.
@@ -54,7 +59,7 @@ fn bare_id_line<'t>(decoder: &Decoder, text: &'t str) -> Option<&'t str> {
 
 /// Whether a text that stands in a message may be JSON of more than a word.
 fn is_json(text: &str) -> bool {
-    text.trim_ascii_start().starts_with(['{', '['])
+    without_space(text).starts_with(['{', '['])
 }
 
 /// Reads the JSON in the `message` of an object that no shape knows; `None`: there is none.

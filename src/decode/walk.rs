@@ -1,6 +1,6 @@
 //! What the way through one message gathers: alerts, merged by id, skips, and the items that can't be used.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde::de::Error;
@@ -27,6 +27,8 @@ pub(super) struct Walk<'d> {
     detection_sources: Vec<Option<Box<str>>>,
     /// Where in `found.alerts` an alert id was first found.
     first_of: HashMap<AlertId, usize>,
+    /// And where the same id under another tenant than that one's.
+    of_further_tenants: HashMap<(AlertId, Arc<str>), usize>,
     /// How many items were met.
     items: usize,
     faults: Faults,
@@ -48,6 +50,7 @@ impl<'d> Walk<'d> {
             found: Decoded::default(),
             detection_sources: Vec::new(),
             first_of: HashMap::new(),
+            of_further_tenants: HashMap::new(),
             items: 0,
             faults: Faults::default(),
             stopped: None,
@@ -154,19 +157,23 @@ impl<'d> Walk<'d> {
         let index = self.next_index()?;
         let alerts = &mut self.found.alerts;
         let first = *self.first_of.entry(alert.id.clone()).or_insert(alerts.len());
-        match alerts.get_mut(first).map(|indexed| &mut indexed.alert) {
-            Some(known) if known.tenant.is_none() || alert.tenant.is_none() || known.tenant == alert.tenant => {
-                merge(known, alert);
-                if let Some(source @ None) = self.detection_sources.get_mut(first) {
-                    *source = detection_source.map(Into::into);
-                }
+        let known = alerts.get(first).and_then(|indexed| indexed.alert.tenant.as_ref());
+        let at = match (known, &alert.tenant) {
+            (Some(known), Some(tenant)) if known != tenant => {
+                *self.of_further_tenants.entry((alert.id.clone(), tenant.clone())).or_insert(alerts.len())
             }
-            _ => {
-                let original = original.map(|item| Original::new(self.payload, item));
-                alerts.push(Indexed { index, alert, original });
-                if self.decoder.filter.looks_at_detection_sources() {
-                    self.detection_sources.push(detection_source.map(Into::into));
-                }
+            _ => first,
+        };
+        if let Some(known) = alerts.get_mut(at) {
+            merge(&mut known.alert, alert);
+            if let Some(source @ None) = self.detection_sources.get_mut(at) {
+                *source = detection_source.map(Into::into);
+            }
+        } else {
+            let original = original.map(|item| Original::new(self.payload, item));
+            alerts.push(Indexed { index, alert, original });
+            if self.decoder.filter.looks_at_detection_sources() {
+                self.detection_sources.push(detection_source.map(Into::into));
             }
         }
         Ok(())

@@ -220,3 +220,13 @@ fn every_shape_gzipped_or_with_a_schema_before_it_gives_the_same(#[files("tests/
         assert_eq!(decoder.decode(Some(&framed), NOW), plain);
     }
 }
+
+/// Found by the fuzzer: each further item about the second tenant's alert was an alert of its own.
+#[test]
+fn the_same_id_of_two_tenants_is_two_alerts_however_many_items_are_about_them() {
+    let of = |tenant: &str| format!(r#"{{"id":"a","aadTenantId":"{tenant}"}}"#);
+    let items = [of("one"), of("two"), of("two"), of("one"), of("three"), r#"{"id":"a"}"#.to_owned(), of("three")];
+    let decoded = auto(format!("[{}]", items.join(",")));
+    let tenants: Vec<_> = decoded.alerts.iter().map(|indexed| indexed.alert.tenant.as_deref().unwrap()).collect();
+    assert_eq!(tenants, ["one", "two", "three"]);
+}

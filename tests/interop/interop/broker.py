@@ -1,5 +1,6 @@
 """Kafka, through Confluent's client: messages are sent, and what was published is read from the start."""
 
+import json
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition

@@ -1,0 +1,3 @@
+#![no_main]
+
+alert_ips_fuzz::target!(BareId);
