@@ -58,10 +58,16 @@ pub struct Pipeline {
     pub metrics: Metrics,
     /// Room for alerts that are not decided yet: [`MAX_OPEN_ALERTS`] permits. A small message may hold very many.
     pub room: Semaphore,
+    /// The same for what was sent back from the dead letters, which may hold it for hours: a tenth of it, and none of what comes in
+    /// waits for that.
+    pub spare_room: Semaphore,
 }
 
 /// Most alerts that are not decided, of all open records together. No message holds more.
 pub const MAX_OPEN_ALERTS: usize = MAX_ITEMS;
+
+/// Most of them that were sent back; a message that holds more takes all of it.
+pub const MAX_SPARE_ALERTS: usize = MAX_OPEN_ALERTS / 10;
 
 /// Names a record between its arrival and its settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -195,13 +201,18 @@ impl Pipeline {
     /// only its bytes wait.
     async fn decoded(&self, record: &Record) -> (Message, Option<SemaphorePermit<'_>>) {
         let message = self.read(record).await;
-        let alerts = u32::try_from(message.alerts.len()).unwrap_or(u32::MAX);
-        if let Ok(room) = self.room.try_acquire_many(alerts) {
+        let (room, most) = if replay::attempts(record) > 0 {
+            (&self.spare_room, MAX_SPARE_ALERTS)
+        } else {
+            (&self.room, MAX_OPEN_ALERTS)
+        };
+        let alerts = u32::try_from(message.alerts.len().min(most)).unwrap_or(u32::MAX);
+        if let Ok(room) = room.try_acquire_many(alerts) {
             return (message, Some(room));
         }
         drop(message);
         // Never closed, so never refused.
-        let room = self.room.acquire_many(alerts).await.ok();
+        let room = room.acquire_many(alerts).await.ok();
         (self.read(record).await, room)
     }
 
@@ -213,7 +224,10 @@ impl Pipeline {
         };
         match made {
             None => self.decode(record),
-            Some(Ok(json)) => self.decoder.decode_made(&json, self.clock.wall()),
+            Some(Ok(json)) => {
+                let size = record.payload.as_deref().map_or(0, <[u8]>::len);
+                self.decoder.decode_made(&json, size, self.clock.wall())
+            }
             Some(Err(rejection)) => Message { rejection: Some(rejection), ..Message::default() },
         }
     }

@@ -3,7 +3,14 @@
 //! A payload names its schema by a number, and the registry never changes what a number means; so each is asked for once.
 //! While the registry can't be asked, what needs it waits, and that is told.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use reqwest::{Client, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -40,6 +47,8 @@ pub struct Registry {
     user: Option<(String, SecretString)>,
     known: RwLock<HashMap<u32, Known>>,
     asking: Mutex<()>,
+    /// How many wait until it can be asked.
+    waiting: AtomicUsize,
     health: Reporter,
 }
 
@@ -59,14 +68,13 @@ struct Told {
     schema: String,
     /// Left out for Avro.
     schema_type: Option<String>,
-    #[serde(default)]
-    references: Vec<Reference>,
+    references: Option<Vec<Reference>>,
 }
 
 #[derive(Deserialize)]
 struct Reference {
     subject: String,
-    version: u32,
+    version: i64,
 }
 
 /// Why a question has no answer.
@@ -81,15 +89,22 @@ impl Registry {
     /// `client`: how it is reached. `health` is told whether it can be.
     pub fn new(client: Client, url: Url, user: Option<(String, SecretString)>, health: Reporter) -> Self {
         health.set(Condition::Ok);
-        Self { client, url, user, known: RwLock::default(), asking: Mutex::default(), health }
+        Self {
+            client,
+            url,
+            user,
+            known: RwLock::default(),
+            asking: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            health,
+        }
     }
 
     /// Whether the registry can be asked. The error is for the operator.
     pub async fn probe(&self) -> Result<(), String> {
         match self.get::<serde::de::IgnoredAny>(&["schemas", "types"]).await {
-            // Not every registry has this question; it was answered all the same.
-            Ok(_) | Err(Failure::Lasting(_)) => Ok(()),
-            Err(Failure::Passing(why)) => Err(why),
+            Ok(_) => Ok(()),
+            Err(Failure::Lasting(why) | Failure::Passing(why)) => Err(why),
         }
     }
 
@@ -104,36 +119,42 @@ impl Registry {
     }
 
     async fn schema(&self, id: u32) -> Known {
-        if let Some(known) = self.known(id).await {
-            return known;
-        }
-        let _asking = self.asking.lock().await;
-        // Whoever asked before may have asked the same.
-        if let Some(known) = self.known(id).await {
-            return known;
-        }
+        let mut waiting = None;
         let mut wait = RETRY.0;
-        let known = loop {
-            match self.ask(id).await {
-                Ok(known) => break known,
-                Err(Failure::Lasting(why)) => break Known::Unusable(why, Instant::now()),
+        loop {
+            if let Some(known) = self.known(id).await {
+                return known;
+            }
+            let asking = self.asking.lock().await;
+            // Whoever asked before may have asked the same.
+            if let Some(known) = self.known(id).await {
+                return known;
+            }
+            let known = match self.ask(id).await {
+                Ok(known) => known,
+                Err(Failure::Lasting(why)) => Known::Unusable(why, Instant::now()),
                 Err(Failure::Passing(why)) => {
-                    self.health.set(Condition::Waiting(format!(
-                        "the schema registry {} can't be asked: {why}; what was written with a schema waits; check that it \
-                         runs, and input.schema_registry",
-                        self.url
-                    )));
+                    // Others may ask meanwhile: it may be about this schema alone.
+                    drop(asking);
+                    waiting.get_or_insert_with(|| Waiting::begin(self)).tell(&why);
                     sleep(wait).await;
                     wait = (wait * 2).min(RETRY.1);
+                    continue;
                 }
-            }
-        };
-        self.health.set(Condition::Ok);
-        if let Known::Unusable(why, _) = &known {
+            };
+            self.remember(id, &known).await;
+            return known;
+        }
+    }
+
+    async fn remember(&self, id: u32, known: &Known) {
+        if let Known::Unusable(why, _) = known {
             tracing::warn!(schema = id, "records written with the schema {id} can't be read: {why}");
         }
-        self.known.write().await.insert(id, known.clone());
-        known
+        let mut all = self.known.write().await;
+        // Whoever writes to the topic chooses the numbers.
+        all.retain(|_, known| !matches!(known, Known::Unusable(_, since) if since.elapsed() >= UNUSABLE_FOR));
+        all.insert(id, known.clone());
     }
 
     async fn known(&self, id: u32) -> Option<Known> {
@@ -148,7 +169,7 @@ impl Registry {
         let told: Told = self.get(&["schemas", "ids", &id.to_string()]).await?;
         match told.schema_type.as_deref() {
             None | Some("AVRO") => {
-                let references = self.references(told.references).await?;
+                let references = self.references(told.references.unwrap_or_default()).await?;
                 let schema = AvroSchema::parse(&told.schema, &references);
                 schema.map(Arc::new).map(Known::Avro).map_err(Failure::Lasting)
             }
@@ -162,18 +183,18 @@ impl Registry {
     /// The schemas that one refers to, each behind those that it refers to itself.
     async fn references(&self, asked: Vec<Reference>) -> Result<Vec<String>, Failure> {
         let mut open = asked;
-        let mut texts: Vec<(String, u32, String)> = Vec::new();
-        while let Some(Reference { subject, version }) = open.pop() {
-            // One that several refer to belongs before all of them.
+        let mut texts: Vec<(String, i64, String)> = Vec::new();
+        // One that several refer to is asked for by each, so that it comes before all of them: the questions are bounded.
+        for _ in 0..MAX_REFERENCES {
+            let Some(Reference { subject, version }) = open.pop() else {
+                return Ok(texts.into_iter().rev().map(|(_, _, text)| text).collect());
+            };
             texts.retain(|(known, number, _)| (known, *number) != (&subject, version));
             let told: Told = self.get(&["subjects", &subject, "versions", &version.to_string()]).await?;
             texts.push((subject, version, told.schema));
-            open.extend(told.references);
-            if texts.len() + open.len() > MAX_REFERENCES {
-                return Err(Failure::Lasting(format!("it refers to more than {MAX_REFERENCES} schemas")));
-            }
+            open.extend(told.references.unwrap_or_default());
         }
-        Ok(texts.into_iter().rev().map(|(_, _, text)| text).collect())
+        Err(Failure::Lasting(format!("it refers to more than {MAX_REFERENCES} schemas, or to itself")))
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Failure> {
@@ -187,11 +208,7 @@ impl Registry {
         }
         let passing = |error: reqwest::Error| Failure::Passing(error.without_url().to_string());
         let mut response = request.send().await.map_err(passing)?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Err(Failure::Lasting("the schema registry does not know it".to_owned())),
-            status => return Err(Failure::Passing(format!("it answers {status}"))),
-        }
+        let status = response.status();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(passing)? {
             body.extend_from_slice(&chunk);
@@ -199,7 +216,56 @@ impl Registry {
                 return Err(Failure::Lasting(format!("it is larger than {} MiB", MAX_ANSWER >> 20)));
             }
         }
-        serde_json::from_slice(&body)
-            .map_err(|error| Failure::Passing(format!("its answer is none of a schema: {error}")))
+        match status {
+            StatusCode::OK => serde_json::from_slice(&body)
+                .map_err(|error| Failure::Passing(format!("its answer is none of a schema: {error}"))),
+            StatusCode::NOT_FOUND if is_about_a_schema(&body) => {
+                Err(Failure::Lasting(format!("the schema registry does not know {}", path.join("/"))))
+            }
+            StatusCode::NOT_FOUND => Err(Failure::Passing(
+                "it answers 404 as if it were no schema registry; is the path of input.schema_registry.url whole?"
+                    .to_owned(),
+            )),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::Passing(format!(
+                "it answers {status}: check username and password_file, which is read at the start"
+            ))),
+            status => Err(Failure::Passing(format!("it answers {status}"))),
+        }
+    }
+}
+
+/// Whether a 404 is a registry's word: a schema, a subject or a version that it does not know (codes 40401 to 40403), and not
+/// an address that there is not.
+fn is_about_a_schema(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error_code: u32,
+    }
+    serde_json::from_slice(body).is_ok_and(|refusal: Refusal| (40_400..40_500).contains(&refusal.error_code))
+}
+
+/// Someone who waits for the registry. When the last of them is gone, nothing waits any more, whatever the registry does.
+struct Waiting<'a>(&'a Registry);
+
+impl<'a> Waiting<'a> {
+    fn begin(registry: &'a Registry) -> Self {
+        registry.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(registry)
+    }
+
+    fn tell(&self, why: &str) {
+        self.0.health.set(Condition::Waiting(format!(
+            "the schema registry {} can't be asked: {why}; what was written with a schema waits; check that it runs, and \
+             input.schema_registry",
+            self.0.url
+        )));
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.0.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.health.set(Condition::Ok);
+        }
     }
 }

@@ -49,7 +49,7 @@ pub fn check(bytes: &[u8]) {
         Ok(json) => {
             assert!(json.len() <= MOST_OF_A_BYTE * (body.len() + 16), "{} bytes of {}", json.len(), body.len());
             serde_json::from_slice::<Value>(&json).expect("JSON");
-            let decoded = Decoder::default().decode_made(&json, NOW);
+            let decoded = Decoder::default().decode_made(&json, json.len(), NOW);
             assert_sound(&decoded);
             let reason = decoded.rejection.map(|rejection| rejection.reason);
             assert_ne!(reason, Some(Reason::NotJson));

@@ -27,5 +27,9 @@ pub(super) fn read(reader: &mut Reader, credentials: Option<&Path>) -> Option<Re
     if username.is_empty() && password.is_some() {
         reader.problem(USERNAME, "is empty, and there is a password; write whose it is");
     }
+    if let Some(url) = url.as_ref().filter(|url| url.scheme() == "http" && password.is_some()) {
+        let message = format!("the password crosses the network readable: {url} is no https address");
+        reader.warning("input.schema_registry.url", message);
+    }
     Some(Registry { url: url?, user: password.map(|password| (username, password)), ca_file })
 }

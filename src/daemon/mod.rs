@@ -42,7 +42,7 @@ use crate::{
         snapshot::Watches,
     },
     ops::admin::{self, Admin},
-    pipeline::{Accounts, MAX_OPEN_ALERTS, Pipeline},
+    pipeline::{Accounts, MAX_OPEN_ALERTS, MAX_SPARE_ALERTS, Pipeline},
     registry::Registry,
 };
 
@@ -150,6 +150,7 @@ impl Daemon {
             clock: clock.clone(),
             metrics: metrics.clone(),
             room: Semaphore::new(MAX_OPEN_ALERTS),
+            spare_room: Semaphore::new(MAX_SPARE_ALERTS),
         };
         let reporting = DispatcherReporting {
             metrics: metrics.clone(),

@@ -48,6 +48,11 @@ use crate::domain::{
 /// filling the backlog on its own.
 pub const MAX_ITEMS: usize = 100_000;
 
+/// Originals that are no part of the payload are copied, and held for as long as their alerts wait: so many times the payload's
+/// size, for that is what the read window counts, or so many bytes if that is more.
+const COPIED_TIMES: usize = 4;
+const ALWAYS_COPIED: usize = 16 << 10;
+
 /// What one message holds. Never nothing: at least one alert, one skip or the rejection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
@@ -129,21 +134,22 @@ impl Decoder {
             return Decoded { skips: vec![Skip::Tombstone], ..Decoded::default() };
         };
         match packed::unpacked(payload) {
-            Ok(Cow::Borrowed(json)) => self.walk(json, payload, now),
-            Ok(Cow::Owned(json)) => self.walk(&json, &[], now),
+            Ok(Cow::Borrowed(json)) => self.walk(json, payload, payload.len(), now),
+            Ok(Cow::Owned(json)) => self.walk(&json, &[], payload.len(), now),
             Err(rejection) => Decoded { rejection: Some(rejection), ..Decoded::default() },
         }
     }
 
-    /// As [`decode`](Self::decode), for the JSON that was made of a payload with its schema.
-    pub fn decode_made(&self, json: &[u8], now: Timestamp) -> Decoded {
-        self.walk(json, &[], now)
+    /// As [`decode`](Self::decode), for the JSON that was made of a payload of this size with its schema.
+    pub fn decode_made(&self, json: &[u8], size: usize, now: Timestamp) -> Decoded {
+        self.walk(json, &[], size, now)
     }
 
-    /// `payload`: that of the message, if the JSON is a part of it.
-    fn walk(&self, json: &[u8], payload: &[u8], now: Timestamp) -> Decoded {
+    /// `payload`: that of the message, if the JSON is a part of it; `size`: its size in any case.
+    fn walk(&self, json: &[u8], payload: &[u8], size: usize, now: Timestamp) -> Decoded {
+        let room_for_copies = ALWAYS_COPIED.max(size.saturating_mul(COPIED_TIMES));
         syntax::checked_text(json)
-            .and_then(|text| Walk::through(self, text, payload, now))
+            .and_then(|text| Walk::through(self, text, payload, room_for_copies, now))
             .unwrap_or_else(|rejection| Decoded { rejection: Some(rejection), ..Decoded::default() })
     }
 

@@ -15,12 +15,15 @@ pub enum Original {
 }
 
 impl Original {
-    /// `item` is JSON: a part of `payload` itself, or a text of its own.
-    pub(super) fn new(payload: &[u8], item: &str) -> Self {
+    /// `item` is JSON: a part of `payload` itself, or a text of its own. `None`: there is no more `room` to copy it.
+    pub(super) fn within(payload: &[u8], item: &str, room: &mut usize) -> Option<Self> {
         let (begin, end) = (payload.as_ptr().addr(), payload.as_ptr().addr() + payload.len());
         match item.as_ptr().addr().checked_sub(begin) {
-            Some(at) if begin + at + item.len() <= end => Self::At(at..at + item.len()),
-            _ => Self::Text(item.into()),
+            Some(at) if begin + at + item.len() <= end => Some(Self::At(at..at + item.len())),
+            _ => {
+                *room = room.checked_sub(item.len())?;
+                Some(Self::Text(item.into()))
+            }
         }
     }
 

@@ -32,6 +32,8 @@ pub(super) struct Walk<'d> {
     /// How many items were met.
     items: usize,
     faults: Faults,
+    /// Bytes of originals that may still be copied.
+    room_for_copies: usize,
     /// Why the walk ends before the end of the text, while this is on its way out through the parser.
     stopped: Option<Rejection>,
 }
@@ -42,6 +44,7 @@ impl<'d> Walk<'d> {
         decoder: &'d Decoder,
         text: &str,
         payload: &'d [u8],
+        room_for_copies: usize,
         now: Timestamp,
     ) -> Result<Decoded, Rejection> {
         let mut walk = Self {
@@ -51,6 +54,7 @@ impl<'d> Walk<'d> {
             detection_sources: Vec::new(),
             first_of: HashMap::new(),
             of_further_tenants: HashMap::new(),
+            room_for_copies,
             items: 0,
             faults: Faults::default(),
             stopped: None,
@@ -170,7 +174,8 @@ impl<'d> Walk<'d> {
                 *source = detection_source.map(Into::into);
             }
         } else {
-            let original = original.map(|item| Original::new(self.payload, item));
+            let (payload, room) = (self.payload, &mut self.room_for_copies);
+            let original = original.and_then(|item| Original::within(payload, item, room));
             alerts.push(Indexed { index, alert, original });
             if self.decoder.filter.looks_at_detection_sources() {
                 self.detection_sources.push(detection_source.map(Into::into));

@@ -20,6 +20,7 @@ impl Dispatcher {
         // Records still on their way are left unread, so they stay uncommitted.
         self.draining = true;
         self.source.pause();
+        self.partitions.leave_all();
         let finished = tokio::time::timeout(FINISH_WITHIN, async {
             while !(self.lives.is_empty() && self.open.is_empty() && self.delivery.len() == 0) {
                 crash_point::pass(Point::DrainWaiting);

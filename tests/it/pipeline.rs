@@ -43,6 +43,7 @@ fn pipeline(world: &World, accounts: impl IntoIterator<Item = (String, AccountHa
         clock: world.clock.clone(),
         metrics: Metrics::new(START, []),
         room: Semaphore::new(MAX_OPEN_ALERTS),
+        spare_room: Semaphore::new(MAX_OPEN_ALERTS),
     }
 }
 

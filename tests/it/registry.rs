@@ -41,25 +41,32 @@ async fn schema(
     State(asked): State<Arc<Asked>>,
     Path(id): Path<u32>,
     headers: HeaderMap,
-) -> Result<String, StatusCode> {
+) -> Result<String, (StatusCode, &'static str)> {
     asked.questions.fetch_add(1, Ordering::Relaxed);
     if headers.get(AUTHORIZATION).is_none_or(|value| value != "Basic c29jOnNlc2FtZQ==") {
-        return Err(StatusCode::UNAUTHORIZED);
+        return Err((StatusCode::UNAUTHORIZED, ""));
     }
     if asked.out_of_order.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-        return Err(StatusCode::INTERNAL_SERVER_ERROR);
+        return Err((StatusCode::INTERNAL_SERVER_ERROR, ""));
     }
     let told = match id {
         1 => json!({ "schema": ALERT }),
         2 => json!({ "schema": "{}", "schemaType": "JSON" }),
         3 => json!({ "schema": "syntax = \"proto3\";", "schemaType": "PROTOBUF" }),
         4 => json!({ "schema": PAGE, "references": [{ "name": "soc.Alert", "subject": "alert", "version": 7 }] }),
-        _ => return Err(StatusCode::NOT_FOUND),
+        5 => json!({ "schema": "\"soc.A\"", "references": [{ "name": "a", "subject": "ring", "version": 1 }] }),
+        6 => return Err((StatusCode::INTERNAL_SERVER_ERROR, "")),
+        7 => return Err((StatusCode::NOT_FOUND, "no such page")),
+        _ => return Err((StatusCode::NOT_FOUND, r#"{"error_code":40403,"message":"Schema not found"}"#)),
     };
     Ok(told.to_string())
 }
 
 async fn version(Path((subject, version)): Path<(String, u32)>) -> String {
+    if subject == "ring" {
+        let ring = json!([{ "name": "a", "subject": "ring", "version": 1 }]);
+        return json!({ "schema": "{}", "references": ring }).to_string();
+    }
     assert_eq!((subject.as_str(), version), ("alert", 7));
     json!({ "subject": "alert", "version": 7, "id": 1, "schema": ALERT }).to_string()
 }
@@ -91,7 +98,7 @@ fn avro() -> Vec<u8> {
 }
 
 fn ids(json: &[u8]) -> Vec<String> {
-    let alerts = Decoder::default().decode_made(json, Timestamp::UNIX_EPOCH).alerts;
+    let alerts = Decoder::default().decode_made(json, json.len(), Timestamp::UNIX_EPOCH).alerts;
     alerts.into_iter().map(|indexed| indexed.alert.id.as_str().to_owned()).collect()
 }
 
@@ -115,7 +122,8 @@ async fn what_no_schema_reads_is_a_dead_letter_in_words() {
     let (registry, asked, _) = registry(0, "sesame").await;
     for (payload, words) in [
         (framed(3, b"x"), "of type PROTOBUF, which is not read"),
-        (framed(9, b"x"), "the schema registry does not know it"),
+        (framed(9, b"x"), "the schema registry does not know schemas/ids/9"),
+        (framed(5, b"x"), "refers to more than 100 schemas, or to itself"),
         (framed(1, b"\x02"), "does not fit its Avro schema"),
     ] {
         let rejection = registry.json(&payload).await.unwrap().unwrap_err();
@@ -156,8 +164,23 @@ async fn while_the_registry_is_out_of_order_what_needs_it_waits_and_that_is_told
 async fn a_registry_that_does_not_know_who_asks_is_told_to_the_operator() {
     let (registry, _, health) = registry(0, "wrong").await;
     let payload = framed(1, &avro());
-    let asked = registry.json(&payload);
-    assert!(tokio::time::timeout(Duration::from_millis(500), asked).await.is_err(), "it waits");
+    let mut asked = Box::pin(registry.json(&payload));
+    assert!(tokio::time::timeout(Duration::from_millis(500), &mut asked).await.is_err(), "it waits");
     let Condition::Waiting(words) = health.report()[0].condition.clone() else { panic!("{:?}", health.report()) };
     assert!(words.contains("401") && words.contains("input.schema_registry"), "{words}");
+}
+
+#[tokio::test]
+async fn a_schema_that_cannot_be_told_holds_up_no_other_and_nothing_is_told_when_nobody_waits() {
+    let (registry, _, health) = registry(0, "sesame").await;
+    for id in [6, 7] {
+        let payload = framed(id, b"x");
+        let mut stuck = Box::pin(registry.json(&payload));
+        assert!(tokio::time::timeout(Duration::from_millis(300), &mut stuck).await.is_err(), "it waits");
+        assert!(matches!(health.report()[0].condition, Condition::Waiting(_)));
+        let json = tokio::time::timeout(Duration::from_secs(30), registry.json(&framed(1, &avro()))).await.unwrap();
+        assert_eq!(ids(&json.unwrap().unwrap()), [ID]);
+        drop(stuck);
+        assert_eq!(health.report()[0].condition, Condition::Ok);
+    }
 }

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alert_ips::sim::Latency;
+use alert_ips::sim::{
+    Latency, Mix, Plan,
+    world::{Expected, Message},
+};
 use rstest::rstest;
 
 use crate::{
@@ -107,4 +110,21 @@ fn nothing_that_hangs_holds_it_longer_than_30_s(
     }
     assert_ends_within(daemon, LOADED);
     ways[0].set(Traffic::Open);
+}
+
+/// A schema registry that is away holds what needs it, and not the stop.
+#[test]
+fn a_stop_does_not_wait_for_the_schema_registry() {
+    let Some(kafka) = Broker::shared() else { return };
+    let service = Service::start(&[], |settings| settings.plan = Plan::new(7, Mix::ALL_FOUND));
+    let topics = Topics::create(&kafka.bootstrap, "registry-away");
+    let payload = Some(b"\0\0\0\0\x07\x02a".to_vec());
+    topics.seed_in(0, &[Message { key: None, payload, shape: "avro", expected: Expected::default() }]);
+    let config = Config::new(&topics, &service.origin).set("input.schema_registry.url", "http://127.0.0.1:9");
+    let mut daemon = Daemon::start(&config);
+    daemon.wait_for_log("the schema registry http://127.0.0.1:9/ can't be asked", LONG);
+    daemon.terminate();
+    let status = daemon.exited(Duration::from_secs(15));
+    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+    assert_eq!((topics.uncommitted(), topics.read(&topics.dead_letters).len()), (1, 0), "it is read again");
 }

@@ -64,8 +64,10 @@ impl Inventory {
             return;
         }
         let (reason, at) = (letter.rejection.reason, letter.rejected_at);
-        let source = letter.original.receipt.partition.topic.to_string();
-        let last = || (format!("{}/{}", place.partition.number, place.offset), letter.rejection.detail.clone());
+        let source = letter.original.receipt.partition.topic.escape_debug().to_string();
+        let last = || {
+            (format!("{}/{}", place.partition.number, place.offset), letter.rejection.detail.escape_debug().to_string())
+        };
         let kind = self.kinds.entry((reason.as_str(), source)).or_insert_with(|| Kind {
             reason,
             letters: 0,

@@ -33,8 +33,8 @@ daemon decides it like any other, except that it is asked about only when nobody
 way at once. A message with several alerts goes back whole: those of its alerts that were published are published again.
 
 What was sent back is noted in Kafka, as offsets of the group GROUP.replay: it is not sent again, unless with --again. A \
-record that is rejected once more is a dead letter of its own; this run leaves it alone, and no record is sent back more than \
---attempts times.
+record that is rejected once more is a dead letter of its own; this run leaves it alone, and without --again no record is sent \
+back more than --attempts times.
 
 Exits with 0 if all that was chosen was sent back and decided, with 1 if not, or if no broker answers, with 64 for a wrong \
 command line, and with 78 if the configuration or the rights don't allow it.";
@@ -61,13 +61,13 @@ pub(super) struct ReplayArgs {
     /// Only those rejected since then: so long ago (24h), or at a time (2026-11-24T00:00:00Z)
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<Since>,
-    /// At most so many, the oldest of each partition first
+    /// At most so many, the oldest of each partition first; with --all, --reason or --since
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
     /// Say what would be sent back, and send nothing
     #[arg(long)]
     dry_run: bool,
-    /// Also what was sent back before
+    /// Also what was sent back before, as often as it is said
     #[arg(long)]
     again: bool,
     /// Leave alone what was sent back so often
@@ -98,7 +98,7 @@ pub(super) fn run(args: &ReplayArgs, printer: &mut Printer) -> Exit {
     let chosen = args.all || !args.reason.is_empty() || args.since.is_some();
     let outcome = if let Some(place) = args.show {
         show::show(&settings, place, now, printer)
-    } else if args.list || (!chosen && !args.dry_run && args.limit.is_none()) {
+    } else if args.list || (!chosen && !args.dry_run) {
         list::list(&settings, &choice, now, printer)
     } else {
         let sending = Sending {

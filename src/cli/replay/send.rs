@@ -6,7 +6,12 @@ use std::{
 };
 
 use super::{
-    super::{Exit, print::Printer, signals::StopSignals, topics::counted},
+    super::{
+        Exit,
+        print::Printer,
+        signals::StopSignals,
+        topics::{self, counted},
+    },
     Found, Reader,
 };
 use crate::{
@@ -27,8 +32,11 @@ use crate::{
 /// How many may be on their way at once: they take room in the daemon's read window for as long as they wait.
 const AT_ONCE: usize = 100;
 
+/// And what part of that window, by number and by size.
+const PART: usize = 8;
+
 /// How often it is looked which of them are decided.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// After so long without any that is decided it is said what that may mean.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -74,6 +82,8 @@ impl Sending {
         }
         let mut letters = Reader::open(settings, &config, self.which())?;
         let sender = Sender::new(&config)?;
+        // A right that is missing shows before anything is sent.
+        letters.0.keep_notes()?;
         let mut sent = HashSet::new();
         let interrupted = loop {
             let batch = self.batch(settings, &mut letters, self.limit - tally.sent - tally.failed)?;
@@ -81,6 +91,9 @@ impl Sending {
                 break false;
             }
             let places = send(&mut letters, &sender, batch, &mut tally, printer)?;
+            if places.is_empty() {
+                break false;
+            }
             sent.extend(places.iter().cloned());
             tokio::select! {
                 waited = wait(&config, places, &mut tally, printer) => waited?,
@@ -88,6 +101,8 @@ impl Sending {
             }
         };
         printer.progress("");
+        // In a transaction, what is settled may be seen a moment before what was rejected.
+        tokio::time::sleep(LOOK_EVERY).await;
         let rejected = rejected_again(settings, &config, &sent)?;
         printer.say(&tally.summary(&rejected, interrupted));
         let is_done = !interrupted && tally.failed == 0 && rejected.is_empty();
@@ -120,10 +135,14 @@ impl Sending {
         left: usize,
     ) -> Result<Vec<(Receipt, SentBack)>, ClusterError> {
         let mut batch = Vec::new();
-        while batch.len() < AT_ONCE.min(left) {
+        let (records, bytes) = (settings.input.max_open_records / PART, settings.input.max_open_bytes / PART);
+        let at_once = AT_ONCE.min(records.max(1)).min(left);
+        let mut held = 0;
+        while batch.len() < at_once && held < bytes {
             let Some(letter) = letters.next()? else { break };
             let place = letter.place.clone();
             if let Some(Ok(record)) = self.chosen(settings, letter) {
+                held += record.payload.as_deref().map_or(0, <[u8]>::len);
                 batch.push((place, record));
             }
         }
@@ -181,11 +200,18 @@ async fn wait(
         let before = places.len();
         let (config, asked) = (config.clone(), places.clone());
         let looked = tokio::task::spawn_blocking(move || kafka::settled(&config, &asked)).await;
-        let mut is_settled = looked.unwrap_or(Err(ClusterError::BrokenOff))?.into_iter();
-        places.retain(|_| !is_settled.next().unwrap_or_default());
+        match looked.unwrap_or(Err(ClusterError::BrokenOff)) {
+            Ok(settled) => {
+                let mut is_settled = settled.into_iter();
+                places.retain(|_| !is_settled.next().unwrap_or_default());
+            }
+            // A right that is missing or a configuration that is wrong stays so; a broker that is away comes back.
+            Err(error) if topics::exit_of(&error) == Exit::Config => return Err(error),
+            Err(_) => {}
+        }
         tally.decided += before - places.len();
         silent = if places.len() < before { Duration::ZERO } else { silent + LOOK_EVERY };
-        if silent == PATIENCE {
+        if silent >= PATIENCE && silent < PATIENCE + LOOK_EVERY {
             printer.progress("");
             printer.complain(
                 "nothing was decided for a minute: the daemon is not running, or alerts that came in need all calls; what was \

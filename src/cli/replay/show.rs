@@ -52,9 +52,9 @@ fn text(place: &str, was_sent: bool, letter: &DeadLetter, now: Timestamp) -> Str
          sent back    {sent}\nkey          {}\n",
         ago(*rejected_at, now),
         rejection.reason.as_str(),
-        rejection.detail,
+        rejection.detail.escape_debug(),
         rejection.reason.remedy(),
-        original.receipt,
+        original.receipt.to_string().escape_debug(),
         original.key.as_deref().map_or_else(|| "none".to_owned(), shown),
     );
     for Header { name, value } in &original.headers {

@@ -203,6 +203,11 @@ impl Partitions {
             .collect()
     }
 
+    /// The daemon stops: in none of them calls are begun any more, nor is anything else waited for.
+    pub(super) fn leave_all(&self) {
+        self.assigned.values().for_each(|assigned| assigned.leaving.cancel());
+    }
+
     /// How far partitions are settled once these records are; and where one was begun and that is not committed yet. Says
     /// of each record whether a commit can tell that it is settled: the others wait for the next.
     pub(super) fn transact(&mut self, records: &[(&Receipt, Log)]) -> (Vec<CommitPoint>, Vec<bool>) {

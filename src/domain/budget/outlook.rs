@@ -62,11 +62,19 @@ impl<'a> Outlook<'a> {
     }
 
     /// As [`room`](Self::room), for what only wants what nobody else does: when a claim below High could be granted without
-    /// any of the burst. Whoever wants calls uses that up first, so while there is demand anywhere, this never comes; and what
-    /// goes by it takes nothing from those who begin to want some.
+    /// any of the burst, and with half of every window free. Whoever wants calls uses these up first, so while there is
+    /// demand anywhere, this never comes; and what goes by it leaves a burst, and half of the windows, to those who begin to
+    /// want some.
     pub fn room_to_spare(&self, writer: WriterId, claimed: usize) -> Room {
         let every = self.budget.pace.every * u32::try_from(claimed).unwrap_or(u32::MAX);
-        let rested = self.budget.paced.max(self.at) + every;
+        let mut rested = self.budget.paced.max(self.at) + every;
+        let open = self.open().saturating_add(u32::try_from(claimed).unwrap_or(u32::MAX));
+        for window in &self.budget.windows {
+            match window.next_free(open.saturating_add(window.usable.1 / 2), false) {
+                Some(free) => rested = rested.max(free),
+                None => return Room::AfterAnEntry,
+            }
+        }
         match self.room(writer, Severity::Informational, false, claimed) {
             Room::Now if rested > self.at => Room::At(rested),
             Room::At(free) => Room::At(free.max(rested)),

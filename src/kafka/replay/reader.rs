@@ -16,7 +16,7 @@ use super::{
         assigned,
         client::{InvalidKafkaConfig, KafkaConfig},
         group,
-        notice::{self, Client, News, Notice},
+        notice::{self, Client, News, Notice, Trouble},
         topics::{ClusterError, LIMIT, Listener},
     },
     POLL, Read, SILENCE, progress, trouble, trouble_about,
@@ -24,6 +24,7 @@ use super::{
 use crate::domain::{
     progress::Progress,
     record::{Epoch, Partition, Record},
+    settled::Settled,
 };
 
 /// The dead letters that are there when it is opened. Those that come later are not read: what is sent back and rejected
@@ -38,6 +39,8 @@ pub struct DeadLetters {
     unread: BTreeMap<i32, i64>,
     /// Of each partition: what was sent back is settled.
     notes: BTreeMap<i32, Progress>,
+    /// As they were written down last: nobody else may write others meanwhile.
+    written: BTreeMap<i32, (i64, String)>,
     /// The most bytes that the notes of a partition may take.
     most: usize,
 }
@@ -50,7 +53,8 @@ impl DeadLetters {
         let kafka = BaseConsumer::from_config_and_context(&config.dead_letter_reader(), listener)
             .map_err(InvalidKafkaConfig::from)?;
         let (unread, notes) = (BTreeMap::new(), BTreeMap::new());
-        let mut letters = Self { config, kafka, notices, topic: topic.into(), which, unread, notes, most };
+        let mut letters =
+            Self { config, kafka, notices, topic: topic.into(), which, unread, notes, written: BTreeMap::new(), most };
         letters.place()?;
         Ok(letters)
     }
@@ -66,9 +70,8 @@ impl DeadLetters {
             let watermarks = self.kafka.fetch_watermarks(&topic, *number, LIMIT);
             let (first, end) = watermarks.map_err(|error| self.trouble(&error))?;
             let known = committed.iter().find(|(partition, ..)| partition.number == *number);
-            // A topic that was created anew may end before what is noted of the old one.
-            let known = known.filter(|(_, next, _)| (first..=end).contains(next));
-            let notes = known.map_or_else(|| progress(first, ""), |(_, next, beyond)| progress(*next, beyond));
+            let notes = known.map_or_else(|| progress(first, ""), |(_, next, beyond)| kept(*next, beyond, first, end));
+            self.written.insert(*number, known.map(|(_, next, beyond)| (*next, beyond.clone())).unwrap_or_default());
             let begin = if self.which == Read::Unsent { notes.watermark().unwrap_or(first) } else { first };
             self.notes.insert(*number, notes);
             if begin < end {
@@ -130,17 +133,38 @@ impl DeadLetters {
     }
 
     /// Writes the notes down. False where they don't say all: then some would be sent back once more.
-    pub fn keep_notes(&self) -> Result<bool, ClusterError> {
+    pub fn keep_notes(&mut self) -> Result<bool, ClusterError> {
+        self.refuse_others()?;
         let (mut list, mut says_all) = (TopicPartitionList::new(), true);
         for (number, notes) in &self.notes {
             let Some(next) = notes.watermark() else { continue };
             let mut element = list.add_partition(&self.topic, *number);
             element.set_offset(Offset::Offset(next)).map_err(|error| self.trouble(&error))?;
-            element.set_metadata(notes.settled().write(next, self.most));
+            let beyond = notes.settled().write(next, self.most);
+            element.set_metadata(beyond.clone());
+            self.written.insert(*number, (next, beyond));
             says_all &= notes.is_told_in(self.most);
         }
         self.kafka.commit(&list, CommitMode::Sync).map_err(|error| trouble(&self.config, &error))?;
         Ok(says_all)
+    }
+
+    /// Another run would send the same, and each would write over the other's notes.
+    fn refuse_others(&self) -> Result<(), ClusterError> {
+        let topic = &self.topic;
+        let partitions: Vec<_> =
+            self.notes.keys().map(|number| Partition { topic: topic.clone(), number: *number }).collect();
+        let committed =
+            group::committed_points(&self.config, partitions.iter()).map_err(|error| self.trouble(&error))?;
+        let is_ours = |(partition, next, beyond): &(Partition, i64, String)| {
+            self.written.get(&partition.number).is_some_and(|(ours, said)| (ours, said) == (next, beyond))
+        };
+        if committed.iter().all(is_ours) {
+            return Ok(());
+        }
+        let words =
+            format!("another replay of {topic} is running: it has noted what this one has not; end one of them");
+        Err(ClusterError::Trouble(Trouble::Other(words)))
     }
 
     fn trouble(&self, error: &KafkaError) -> ClusterError {
@@ -160,13 +184,54 @@ impl DeadLetters {
     }
 }
 
+/// What was noted, of a partition that has these records now.
+fn kept(next: i64, beyond: &str, first: i64, end: i64) -> Progress {
+    let mut settled = Settled::read(next, beyond).unwrap_or_default();
+    if next > end || settled.end().is_some_and(|noted| noted > end) {
+        // A topic that was created anew: the notes are about the old one.
+        return Progress::resume(first, Settled::default());
+    }
+    // Of what Kafka has removed nothing is to be sent.
+    let next = settled.end_of(first.max(next)).unwrap_or(first.max(next));
+    settled.forget_below(next);
+    Progress::resume(next, settled)
+}
+
 fn is_lasting(error: &KafkaError) -> bool {
     let lasting = [
         Code::TopicAuthorizationFailed,
         Code::GroupAuthorizationFailed,
         Code::UnknownTopicOrPartition,
         Code::OffsetOutOfRange,
+        // That of what Kafka has removed meanwhile.
+        Code::AutoOffsetReset,
         Code::Fatal,
     ];
     error.rdkafka_error_code().is_some_and(|code| lasting.contains(&code))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    /// Offset 0 was left alone, 1 to 9 were sent back.
+    fn noted() -> String {
+        let mut settled = Settled::default();
+        settled.insert(1..10);
+        settled.write(0, 1_000)
+    }
+
+    #[rstest]
+    #[case::as_before(0, 20, 0, true)]
+    #[case::kafka_removed_the_one_that_was_left_alone(1, 20, 10, true)]
+    #[case::and_some_that_were_sent(5, 20, 10, true)]
+    #[case::and_all_that_were_sent(12, 20, 12, true)]
+    #[case::created_anew_and_shorter(0, 5, 0, false)]
+    fn notes_outlive_what_kafka_removes(#[case] first: i64, #[case] end: i64, #[case] next: i64, #[case] knows: bool) {
+        let mut notes = kept(0, &noted(), first, end);
+        assert_eq!(notes.watermark(), Some(next));
+        assert_eq!(notes.open(first.max(4)), !(knows && first.max(4) < 10), "sent again");
+    }
 }

@@ -9,6 +9,7 @@ use std::{
 use rdkafka::{
     ClientContext, Message as _,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    error::{KafkaError, RDKafkaErrorCode as Code},
     message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
 };
@@ -38,7 +39,7 @@ impl Sender {
     pub fn send(&self, records: &[SentBack]) -> Vec<Delivery> {
         let mut results: Vec<Option<Delivery>> = records.iter().map(|_| None).collect();
         for (n, record) in records.iter().enumerate() {
-            if let Err((error, _)) = self.0.send(native(record, n)) {
+            if let Err(error) = self.queue(record, n) {
                 results[n] = Some(Err(notice::error_words(&error)));
             }
         }
@@ -51,6 +52,20 @@ impl Sender {
         self.0.context().take().into_iter().for_each(|(n, delivery)| results[n] = Some(delivery));
         let untold = || Err("no broker said what became of it".to_owned());
         results.into_iter().map(|result| result.unwrap_or_else(untold)).collect()
+    }
+}
+
+impl Sender {
+    /// Hands a record to the producer, once there is room for it.
+    fn queue(&self, record: &SentBack, n: usize) -> Result<(), KafkaError> {
+        loop {
+            match self.0.send(native(record, n)) {
+                Err((error, _)) if notice::code(&error) == Code::QueueFull && self.0.in_flight_count() > 0 => {
+                    self.0.poll(POLL);
+                }
+                sent => return sent.map_err(|(error, _)| error),
+            }
+        }
     }
 }
 
