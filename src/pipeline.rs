@@ -115,7 +115,7 @@ impl Pipeline {
         let alerts = self.decode(record).alerts;
         let account = self.accounts.index_of(&alerts.first()?.alert).ok()?;
         let is_high = alerts.iter().any(|Indexed { alert, .. }| alert.severity == Severity::High)
-            && replay::attempts(record) == 0;
+            && !replay::is_sent_back(record);
         let alerts = u32::try_from(alerts.len()).unwrap_or(u32::MAX);
         Some(Claimant { account: u16::try_from(account).ok()?, is_high, alerts })
     }
@@ -186,7 +186,7 @@ impl Pipeline {
         let (message, room) = self.decoded(record).await;
         message.skips.iter().for_each(|skip| self.metrics.skipped(*skip));
         let mut questions = Vec::with_capacity(message.alerts.len());
-        let is_sent_back = replay::attempts(record) > 0;
+        let is_sent_back = replay::is_sent_back(record);
         for Indexed { index, alert, original } in message.alerts {
             self.metrics.alert_decoded(alert.severity);
             let alert = Arc::new(alert);
@@ -201,7 +201,7 @@ impl Pipeline {
     /// only its bytes wait.
     async fn decoded(&self, record: &Record) -> (Message, Option<SemaphorePermit<'_>>) {
         let message = self.read(record).await;
-        let (room, most) = if replay::attempts(record) > 0 {
+        let (room, most) = if replay::is_sent_back(record) {
             (&self.spare_room, MAX_SPARE_ALERTS)
         } else {
             (&self.room, MAX_OPEN_ALERTS)

@@ -61,6 +61,13 @@ enum Known {
     Unusable(String, Instant),
 }
 
+impl Known {
+    /// Whether it is to be asked for again.
+    fn is_outdated(&self) -> bool {
+        matches!(self, Self::Unusable(_, since) if since.elapsed() >= UNUSABLE_FOR)
+    }
+}
+
 /// A schema as the registry tells it (`GET /schemas/ids/{id}`, `GET /subjects/{subject}/versions/{version}`).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -153,16 +160,12 @@ impl Registry {
         }
         let mut all = self.known.write().await;
         // Whoever writes to the topic chooses the numbers.
-        all.retain(|_, known| !matches!(known, Known::Unusable(_, since) if since.elapsed() >= UNUSABLE_FOR));
+        all.retain(|_, known| !known.is_outdated());
         all.insert(id, known.clone());
     }
 
     async fn known(&self, id: u32) -> Option<Known> {
-        let known = self.known.read().await.get(&id).cloned()?;
-        match known {
-            Known::Unusable(_, since) if since.elapsed() >= UNUSABLE_FOR => None,
-            known => Some(known),
-        }
+        self.known.read().await.get(&id).filter(|known| !known.is_outdated()).cloned()
     }
 
     async fn ask(&self, id: u32) -> Result<Known, Failure> {

@@ -21,6 +21,11 @@ pub fn attempts(record: &Record) -> u32 {
     text.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
+/// Whether the record was sent back, and so may have only what nobody else wants.
+pub fn is_sent_back(record: &Record) -> bool {
+    attempts(record) > 0
+}
+
 /// Which dead letters are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {

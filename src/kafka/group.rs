@@ -99,10 +99,14 @@ fn patiently<T>(ask: impl Fn() -> Result<T, KafkaError>) -> Result<T, KafkaError
     }
 }
 
-fn trouble(config: &KafkaConfig, error: &KafkaError) -> ClusterError {
-    let code = notice::code(error);
-    let about = format!("{}: {}", config.group_id, notice::error_words(error));
-    ClusterError::Trouble(notice::explain(Client::Admin, code, &config.bootstrap_servers, &about))
+/// What went wrong with a question about the group.
+pub(super) fn trouble(config: &KafkaConfig, error: &KafkaError) -> ClusterError {
+    trouble_about(config, error, &config.group_id)
+}
+
+pub(super) fn trouble_about(config: &KafkaConfig, error: &KafkaError, about: &str) -> ClusterError {
+    let words = format!("{about}: {}", notice::error_words(error));
+    ClusterError::Trouble(notice::explain(Client::Admin, notice::code(error), &config.bootstrap_servers, &words))
 }
 
 #[cfg(test)]

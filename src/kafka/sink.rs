@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     crash_point::{self, Point},
-    domain::record::{Destination, Outgoing},
+    domain::record::{self, Destination, Outgoing},
 };
 
 /// How often it is tried again to hand over an acknowledgement for which there is no room.
@@ -196,14 +196,15 @@ pub(super) fn native<'a>(
         payload: outgoing.payload.as_deref(),
         key: outgoing.key.as_deref(),
         timestamp: outgoing.timestamp.map(jiff::Timestamp::as_millisecond),
-        headers: native_headers(outgoing),
+        headers: native_headers(&outgoing.headers),
         delivery_opaque: write.0,
     }
 }
 
-fn native_headers(outgoing: &Outgoing) -> Option<OwnedHeaders> {
-    let with_room = (!outgoing.headers.is_empty()).then(|| OwnedHeaders::new_with_capacity(outgoing.headers.len()))?;
-    Some(outgoing.headers.iter().fold(with_room, |headers, header| {
+/// `None` for none.
+pub(super) fn native_headers(headers: &[record::Header]) -> Option<OwnedHeaders> {
+    let with_room = (!headers.is_empty()).then(|| OwnedHeaders::new_with_capacity(headers.len()))?;
+    Some(headers.iter().fold(with_room, |headers, header| {
         headers.insert(Header { key: &header.name, value: header.value.as_deref() })
     }))
 }

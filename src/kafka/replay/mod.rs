@@ -9,14 +9,8 @@ mod sender;
 use std::time::Duration;
 
 pub use self::{reader::DeadLetters, sender::Sender};
-use super::{
-    client::KafkaConfig,
-    group,
-    notice::{self, Client},
-    topics::ClusterError,
-};
+use super::{client::KafkaConfig, group, topics::ClusterError};
 use crate::domain::{progress::Progress, record::Partition, settled::Settled};
-use rdkafka::error::KafkaError;
 
 /// How long one poll waits.
 const POLL: Duration = Duration::from_millis(100);
@@ -40,7 +34,8 @@ pub fn settled(config: &KafkaConfig, places: &[(Partition, i64)]) -> Result<Vec<
     let mut partitions: Vec<_> = places.iter().map(|(partition, _)| partition).collect();
     partitions.sort_unstable();
     partitions.dedup();
-    let points = group::committed_points(config, partitions.into_iter()).map_err(|error| trouble(config, &error))?;
+    let points =
+        group::committed_points(config, partitions.into_iter()).map_err(|error| group::trouble(config, &error))?;
     let is_settled = |(partition, offset): &(Partition, i64)| {
         let point = points.iter().find(|(known, ..)| known == partition);
         point.is_some_and(|(_, next, beyond)| {
@@ -53,13 +48,4 @@ pub fn settled(config: &KafkaConfig, places: &[(Partition, i64)]) -> Result<Vec<
 /// What was committed, as [`Progress`] goes on from it. Notes that can't be read say nothing beyond the offset.
 fn progress(next: i64, beyond: &str) -> Progress {
     Progress::resume(next, Settled::read(next, beyond).unwrap_or_default())
-}
-
-fn trouble(config: &KafkaConfig, error: &KafkaError) -> ClusterError {
-    trouble_about(config, error, &config.group_id)
-}
-
-fn trouble_about(config: &KafkaConfig, error: &KafkaError, about: &str) -> ClusterError {
-    let words = format!("{about}: {}", notice::error_words(error));
-    ClusterError::Trouble(notice::explain(Client::Admin, notice::code(error), &config.bootstrap_servers, &words))
 }

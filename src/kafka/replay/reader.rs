@@ -19,7 +19,7 @@ use super::{
         notice::{self, Client, News, Notice, Trouble},
         topics::{ClusterError, LIMIT, Listener},
     },
-    POLL, Read, SILENCE, progress, trouble, trouble_about,
+    POLL, Read, SILENCE, progress,
 };
 use crate::domain::{
     progress::Progress,
@@ -145,7 +145,7 @@ impl DeadLetters {
             self.written.insert(*number, (next, beyond));
             says_all &= notes.is_told_in(self.most);
         }
-        self.kafka.commit(&list, CommitMode::Sync).map_err(|error| trouble(&self.config, &error))?;
+        self.kafka.commit(&list, CommitMode::Sync).map_err(|error| group::trouble(&self.config, &error))?;
         Ok(says_all)
     }
 
@@ -168,7 +168,7 @@ impl DeadLetters {
     }
 
     fn trouble(&self, error: &KafkaError) -> ClusterError {
-        trouble_about(&self.config, error, &format!("the dead letters {}", self.topic))
+        group::trouble_about(&self.config, error, &format!("the dead letters {}", self.topic))
     }
 
     /// Why nothing comes, as far as librdkafka has said it beside.

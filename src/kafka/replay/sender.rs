@@ -10,7 +10,7 @@ use rdkafka::{
     ClientContext, Message as _,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
     error::{KafkaError, RDKafkaErrorCode as Code},
-    message::{DeliveryResult, Header, OwnedHeaders},
+    message::DeliveryResult,
     producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
 };
 
@@ -18,6 +18,7 @@ use super::{
     super::{
         client::{InvalidKafkaConfig, KafkaConfig},
         notice::{self, Client},
+        sink::native_headers,
     },
     POLL,
 };
@@ -70,18 +71,13 @@ impl Sender {
 }
 
 fn native(record: &SentBack, n: usize) -> BaseRecord<'_, [u8], [u8], usize> {
-    let room = OwnedHeaders::new_with_capacity(record.headers.len());
-    let headers = record
-        .headers
-        .iter()
-        .fold(room, |headers, header| headers.insert(Header { key: &header.name, value: header.value.as_deref() }));
     BaseRecord {
         topic: &record.topic,
         partition: None,
         payload: record.payload.as_deref(),
         key: record.key.as_deref(),
         timestamp: None,
-        headers: Some(headers),
+        headers: native_headers(&record.headers),
         delivery_opaque: n,
     }
 }
