@@ -291,6 +291,8 @@ impl Topics {
             match consumer.poll(ANSWER).expect("the broker answers") {
                 Ok(message) => records.push(record(&message)),
                 Err(KafkaError::PartitionEOF(_)) => open -= 1,
+                // So it is for a moment with a broker that has just come back; the client connects again by itself.
+                Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AllBrokersDown)) => {}
                 Err(error) => panic!("{topic} can't be read: {error}"),
             }
         }
