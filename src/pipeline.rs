@@ -3,7 +3,7 @@
 //! It returns what to write and never produces by itself; a dead letter is one more thing to write. So every way of
 //! delivering, and every test, shares this one path.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
 use futures_util::{
     FutureExt as _, StreamExt as _,
@@ -24,6 +24,7 @@ use crate::{
         dead_letter::DeadLetter,
         outcome::{Outcome, Reason, Rejection, Status},
         output::Output,
+        published::{Part, Published},
         record::{Outgoing, Record},
         related_ips::RelatedIps,
         replay,
@@ -78,7 +79,17 @@ pub struct RecordId(pub u64);
 #[derive(Clone, Debug)]
 pub struct Outlet {
     pub record: RecordId,
-    pub early: mpsc::Sender<(RecordId, Write)>,
+    pub early: mpsc::Sender<Early>,
+}
+
+/// What one alert of a record led to, while others of it are not decided.
+#[derive(Debug)]
+pub struct Early {
+    pub record: RecordId,
+    pub part: Part,
+    /// What was known to be published of the record is of no use: its alerts are others now.
+    pub begins_anew: bool,
+    pub writes: Vec<Write>,
 }
 
 /// A record whose alerts are all decided.
@@ -122,18 +133,19 @@ impl Pipeline {
 
     /// Decides every alert of a record. Takes as long as its lookups take: from microseconds to hours.
     ///
-    /// Without an outlet nothing is written before all of them are decided. Once `leaving` is cancelled, only calls on the
-    /// wire are waited for.
+    /// Without an outlet nothing is written before all of them are decided. What is `published` of them is left out. Once
+    /// `leaving` is cancelled, only calls on the wire are waited for.
     pub async fn process(
         self: Arc<Self>,
         record: Arc<Record>,
         outlet: Option<Outlet>,
+        published: Option<Published>,
         leaving: CancellationToken,
     ) -> Result<Decided, LetGo> {
         let since = record.timestamp.unwrap_or_else(|| self.clock.wall());
         // Boxed: a record may wait for hours, and need not hold the room that putting its questions took.
-        let put =
-            Box::pin(leaving.run_until_cancelled(self.put_all(&record, since, &leaving))).await.ok_or(LetGo)??;
+        let put = Box::pin(leaving.run_until_cancelled(self.put_all(&record, since, published.as_ref(), &leaving)));
+        let put = put.await.ok_or(LetGo)??;
         let (only, _room) = match put.single() {
             Ok(only) => only,
             Err(put) => return Box::pin(self.decide_all(&record, since, put, outlet)).await,
@@ -146,7 +158,8 @@ impl Pipeline {
         Ok(Decided { early: 0, writes })
     }
 
-    /// Decides the alerts of a message that holds several, each as soon as its answer is there.
+    /// Decides the alerts of a message that holds several, each as soon as its answer is there. With an outlet also those that
+    /// are on the wire when others are let go: what they lead to need not be done again.
     async fn decide_all(
         &self,
         record: &Arc<Record>,
@@ -154,25 +167,34 @@ impl Pipeline {
         put: Put<'_>,
         outlet: Option<Outlet>,
     ) -> Result<Decided, LetGo> {
-        let Put { questions, mut rejections, room: _room } = put;
+        let Put { questions, mut rejections, mut begins_anew, room: _room } = put;
         let mut undecided = questions.len();
         let mut answers = questions.into_iter().map(Asked::answered).collect::<FuturesUnordered<_>>();
         let mut decided = Decided::default();
+        let mut let_go = Ok(());
         while let Some(answered) = answers.next().await {
             undecided -= 1;
-            match (self.decide(record, since, answered)?, &outlet) {
-                (Ok(writes), Some(outlet)) if undecided > 0 => {
-                    decided.early += writes.len();
-                    for write in writes {
-                        outlet.put(write).await;
-                    }
+            let part = answered.place.part();
+            let decision = match self.decide(record, since, answered) {
+                Ok(decision) => decision,
+                Err(LetGo) if outlet.is_some() => {
+                    let_go = Err(LetGo);
+                    continue;
                 }
-                (Ok(writes), _) => decided.writes.extend(writes),
-                (Err(rejection), _) => rejections.push(rejection),
+                Err(LetGo) => return Err(LetGo),
+            };
+            let is_last = undecided == 0 && let_go.is_ok();
+            match (decision, &outlet, part) {
+                (Ok(writes), Some(outlet), Some(part)) if !is_last && !writes.is_empty() => {
+                    decided.early += writes.len();
+                    outlet.put(part, mem::take(&mut begins_anew), writes).await;
+                }
+                (Ok(writes), ..) => decided.writes.extend(writes),
+                (Err(rejection), ..) => rejections.push(rejection),
             }
         }
         decided.writes.extend(self.dead_letter(record, rejections));
-        Ok(decided)
+        let_go.map(|()| decided)
     }
 
     /// One dead letter for all rejections: it carries the whole record anyway.
@@ -182,19 +204,34 @@ impl Pipeline {
     }
 
     /// Puts all questions before the first answer is awaited, so that their order is the account's to choose.
-    async fn put_all(&self, record: &Record, since: Timestamp, leaving: &CancellationToken) -> Result<Put<'_>, LetGo> {
+    async fn put_all(
+        &self,
+        record: &Record,
+        since: Timestamp,
+        published: Option<&Published>,
+        leaving: &CancellationToken,
+    ) -> Result<Put<'_>, LetGo> {
         let (message, room) = self.decoded(record).await;
+        let parts = message.alerts.iter().filter_map(|Indexed { index, alert, .. }| Part::of(*index, &alert.id));
+        let begins_anew = published.is_some_and(|published| !published.is_of(parts));
+        let published = published.filter(|_| !begins_anew);
         message.skips.iter().for_each(|skip| self.metrics.skipped(*skip));
         let mut questions = Vec::with_capacity(message.alerts.len());
         let is_sent_back = replay::is_sent_back(record);
         for Indexed { index, alert, original } in message.alerts {
+            if let (Some(published), Some(part)) = (published, Part::of(index, &alert.id))
+                && published.contains(part)
+            {
+                self.metrics.alert_published_before();
+                continue;
+            }
             self.metrics.alert_decoded(alert.severity);
             let alert = Arc::new(alert);
             let rank = if is_sent_back { Rank::Spare } else { alert.severity.into() };
             let question = self.put(&alert, rank, since, leaving).await?;
             questions.push(Asked { place: Place { index, alert, original }, question });
         }
-        Ok(Put { questions, rejections: message.rejection.into_iter().collect(), room })
+        Ok(Put { questions, rejections: message.rejection.into_iter().collect(), begins_anew, room })
     }
 
     /// What the record holds, once there is room for its alerts. What has to wait for room is decoded again then, so that
@@ -283,9 +320,9 @@ impl Pipeline {
 }
 
 impl Outlet {
-    async fn put(&self, write: Write) {
+    async fn put(&self, part: Part, begins_anew: bool, writes: Vec<Write>) {
         // The dispatcher goes away only when the process ends; then nothing is committed any more.
-        let _ = self.early.send((self.record, write)).await;
+        let _ = self.early.send(Early { record: self.record, part, begins_anew, writes }).await;
     }
 }
 
@@ -293,6 +330,8 @@ impl Outlet {
 struct Put<'a> {
     questions: Vec<Asked>,
     rejections: Vec<Rejection>,
+    /// Whether what was known to be published is not of these alerts.
+    begins_anew: bool,
     room: Option<SemaphorePermit<'a>>,
 }
 
@@ -314,6 +353,12 @@ struct Place {
     index: usize,
     alert: Arc<Alert>,
     original: Option<Original>,
+}
+
+impl Place {
+    fn part(&self) -> Option<Part> {
+        Part::of(self.index, &self.alert.id)
+    }
 }
 
 /// An alert and its question.

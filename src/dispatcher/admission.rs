@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 
-use super::{Dispatcher, Open, delivery::Delivery, lives::Ended, partitions::Opened, window::Size};
+use super::{
+    Dispatcher, Open, at_least_once::AtLeastOnce, delivery::Delivery, lives::Ended, partitions::Opened, window::Size,
+};
 use crate::{
     domain::record::Record,
     pipeline::{Outlet, RecordId},
@@ -50,7 +52,8 @@ impl Dispatcher {
         self.open.insert(id, Open { record: record.clone(), log, size, writes: None, acknowledged: 0 });
         let early = matches!(self.delivery, Delivery::AtLeastOnce(_)).then(|| self.early_sender.clone());
         let (pipeline, outlet) = (self.pipeline.clone(), early.map(|early| Outlet { record: id, early }));
-        let life = pipeline.process(record, outlet, leaving);
+        let published = self.partitions.published(&record.receipt);
+        let life = pipeline.process(record, outlet, published, leaving);
         self.lives.begin(log, life.map(move |result| Ended { record: id, result }));
     }
 
@@ -60,14 +63,16 @@ impl Dispatcher {
         if ended.is_empty() {
             return;
         }
-        for log in ended {
-            self.lives.end(log);
-            for (_, open) in self.open.extract_if(|_, open| open.log == log) {
+        for log in &ended {
+            self.lives.end(*log);
+            for (_, open) in self.open.extract_if(|_, open| open.log == *log) {
                 self.window.release(&open.size);
             }
         }
         if let Delivery::AtLeastOnce(delivery) = &mut self.delivery {
-            delivery.writes.forget(|record| self.open.contains_key(&record));
+            let AtLeastOnce { writes, parts, .. } = &mut **delivery;
+            parts.forget(&ended);
+            writes.forget(|record| self.open.contains_key(&record) || parts.record(record).is_some());
         }
     }
 

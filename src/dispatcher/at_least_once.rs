@@ -7,14 +7,16 @@ use tokio::sync::mpsc;
 
 use super::{
     BATCH, Delivery, Dispatcher,
+    parts::Parts,
     remedy::{Remedy, instead_of_too_large},
-    writes::{Trouble, Writes},
+    writes::{Trouble, Unacknowledged, Writes},
 };
 use crate::{
     crash_point::{self, Point},
+    domain::published::Part,
     kafka::sink::{Ack, Sink, WriteFailed, WriteId},
     observe::health::Condition,
-    pipeline::RecordId,
+    pipeline::{Early, RecordId, Write},
 };
 
 /// Writes that may wait for their acknowledgement before no further early ones are taken.
@@ -27,6 +29,7 @@ pub(super) struct AtLeastOnce {
     pub(super) sink: Box<Sink>,
     pub(super) acks: mpsc::Receiver<Ack>,
     pub(super) writes: Writes,
+    pub(super) parts: Parts,
     /// How long writes have waited for an acknowledgement, and there was none.
     pub(super) silence: Duration,
 }
@@ -91,19 +94,17 @@ impl Dispatcher {
     fn failed(&mut self, id: WriteId, failed: &WriteFailed) {
         let now = self.clock.boot();
         let Delivery::AtLeastOnce(delivery) = &mut self.delivery else { return };
-        let writes = &mut delivery.writes;
+        let AtLeastOnce { writes, parts, .. } = &mut **delivery;
         let Some((record, to)) = writes.of(id) else { return };
-        if !self.open.contains_key(&record) {
+        let Some(whole) = self.open.get(&record).map(|open| &open.record).or_else(|| parts.record(record)) else {
             // Its partition was given up: the next owner publishes it.
             writes.take(id);
             return;
-        }
+        };
         match Remedy::of(failed, to) {
             Remedy::Replace { bytes } => {
-                if let Some((record, write)) = writes.take(id)
-                    && let Some(open) = self.open.get(&record)
-                {
-                    writes.push(record, instead_of_too_large(&open.record, write.what, bytes, self.clock.wall()));
+                if let Some(Unacknowledged { record, part, write }) = writes.take(id) {
+                    writes.push(record, part, instead_of_too_large(whole, write.what, bytes, self.clock.wall()));
                 }
             }
             Remedy::WithoutTimestamp => writes.again_without_timestamp(id),
@@ -117,12 +118,42 @@ impl Dispatcher {
 
     fn written(&mut self, id: WriteId) {
         let Delivery::AtLeastOnce(delivery) = &mut self.delivery else { return };
-        let Some((record, write)) = delivery.writes.take(id) else { return };
+        let Some(Unacknowledged { record, part, write }) = delivery.writes.take(id) else { return };
         crash_point::pass(Point::ProduceAcknowledged);
+        if let Some(part) = part
+            && let Some((receipt, log)) = delivery.parts.written(record, part)
+        {
+            self.partitions.publish(&receipt, log, part);
+        }
         self.count(&write);
         if let Some(open) = self.open.get_mut(&record) {
             open.acknowledged += 1;
             self.settle_if_done(record);
+        }
+    }
+
+    /// Writes what an alert led to while others of its message are not decided.
+    pub(super) fn write_early(&mut self, early: Early) {
+        let Early { record, part, begins_anew, writes } = early;
+        let (Some(open), Delivery::AtLeastOnce(delivery)) = (self.open.get(&record), &mut self.delivery) else {
+            return;
+        };
+        if begins_anew {
+            self.partitions.unpublish(&open.record.receipt, open.log);
+        }
+        delivery.parts.begin(record, open, part, writes.len());
+        self.write(record, Some(part), writes);
+    }
+
+    /// Writes what a record led to, or one alert of it.
+    pub(super) fn write(&mut self, record: RecordId, part: Option<Part>, writes: Vec<Write>) {
+        // Of a record that is not open, the partition was given up: the next owner reads it again.
+        let (true, Delivery::AtLeastOnce(delivery)) = (self.open.contains_key(&record), &mut self.delivery) else {
+            return;
+        };
+        for write in writes {
+            self.reporting.metrics.record_produced(write.outgoing.to);
+            delivery.writes.push(record, part, write);
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{at_least_once::AtLeastOnce, transactions::Transactions, writes::Writes};
+use super::{at_least_once::AtLeastOnce, parts::Parts, transactions::Transactions, writes::Writes};
 use crate::{
     domain::time::BootTime,
     kafka::{
@@ -40,7 +40,8 @@ impl From<Outputs> for Delivery {
         match outputs {
             Outputs::AtLeastOnce { sink, acks } => {
                 let silence = Duration::ZERO;
-                Self::AtLeastOnce(Box::new(AtLeastOnce { sink, acks, writes: Writes::default(), silence }))
+                let (writes, parts) = (Writes::default(), Parts::default());
+                Self::AtLeastOnce(Box::new(AtLeastOnce { sink, acks, writes, parts, silence }))
             }
             Outputs::ExactlyOnce { transactor, transacted } => {
                 Self::ExactlyOnce(Transactions::new(transactor, transacted))

@@ -64,6 +64,10 @@ impl Dispatcher {
     /// Whether something of these logs is being asked, or is decided and not in Kafka yet. What waits for its turn is let go
     /// by itself.
     fn is_under_way(&self, logs: &[Log]) -> bool {
-        self.open.values().any(|open| logs.contains(&open.log))
+        let parts = match &self.delivery {
+            Delivery::AtLeastOnce(delivery) => delivery.parts.is_any_of(logs),
+            Delivery::ExactlyOnce(_) => false,
+        };
+        parts || self.open.values().any(|open| logs.contains(&open.log))
     }
 }

@@ -11,6 +11,7 @@ mod exactly_once;
 mod leaving;
 mod lives;
 mod partitions;
+mod parts;
 mod remedy;
 mod transactions;
 mod window;
@@ -47,7 +48,7 @@ use crate::{
         health::{Condition, Pulse, Reporter},
         metrics::Metrics,
     },
-    pipeline::{Pipeline, RecordId, Write, Written},
+    pipeline::{Early, Pipeline, RecordId, Write, Written},
 };
 
 /// How often what is settled is committed.
@@ -125,8 +126,8 @@ pub struct Dispatcher {
     open: HashMap<RecordId, Open>,
     last_record: RecordId,
     /// Writes of records that are not decided as a whole yet. Not in transactions: a record is settled in one.
-    early: mpsc::Receiver<(RecordId, Write)>,
-    early_sender: mpsc::Sender<(RecordId, Write)>,
+    early: mpsc::Receiver<Early>,
+    early_sender: mpsc::Sender<Early>,
     window: Window,
     draining: bool,
     /// Whether a thread that it can't do without has ended.
@@ -236,7 +237,7 @@ impl Dispatcher {
                 Delivered::CutOff => self.cut_off("writes to kafka"),
             },
             ended = self.lives.ended() => ended.into_iter().for_each(|ended| self.ended(ended)),
-            Some((record, write)) = self.early.recv(), if self.delivery.len() < MANY_WRITES => self.write(record, write),
+            Some(early) = self.early.recv(), if self.delivery.len() < MANY_WRITES => self.write_early(early),
             Some(notice) = self.notices.recv() => self.noticed(notice),
             () = pause(again) => {}
         }
@@ -320,25 +321,16 @@ impl Dispatcher {
             }
             return transactions.push(id, decided.writes);
         }
-        for write in decided.writes {
-            self.write(id, write);
-        }
+        self.write(id, None, decided.writes);
         self.settle_if_done(id);
-    }
-
-    fn write(&mut self, record: RecordId, write: Write) {
-        if !self.open.contains_key(&record) {
-            // Its partition was given up: the next owner reads it again.
-            return;
-        }
-        if let Delivery::AtLeastOnce(delivery) = &mut self.delivery {
-            self.reporting.metrics.record_produced(write.outgoing.to);
-            delivery.writes.push(record, write);
-        }
     }
 
     /// Forgets a record without settling it: it is read again after the next start.
     fn let_go(&mut self, id: RecordId) {
+        // What it led to before.
+        while let Ok(early) = self.early.try_recv() {
+            self.write_early(early);
+        }
         if let Some(open) = self.open.remove(&id) {
             self.window.release(&open.size);
             self.left_open += usize::from(self.draining);

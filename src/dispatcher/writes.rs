@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    domain::{record::Destination, time::BootTime},
+    domain::{published::Part, record::Destination, time::BootTime},
     kafka::sink::{Refusal, Sink, WriteFailed, WriteId},
     pipeline::{RecordId, Write},
 };
@@ -18,11 +18,19 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     last: usize,
-    unacknowledged: HashMap<WriteId, (RecordId, Write)>,
+    unacknowledged: HashMap<WriteId, Unacknowledged>,
     /// A topic that takes nothing must not hold up the others.
     queues: BTreeMap<Destination, Queue>,
     /// The producer takes nothing more until something is acknowledged.
     full: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Unacknowledged {
+    pub(super) record: RecordId,
+    /// The alert it is of, where others of the record were not decided.
+    pub(super) part: Option<Part>,
+    pub(super) write: Write,
 }
 
 /// Writes for one topic that the sink has not accepted yet, in their order.
@@ -43,15 +51,15 @@ pub(super) enum Trouble {
 }
 
 impl Writes {
-    pub(super) fn push(&mut self, record: RecordId, write: Write) {
+    pub(super) fn push(&mut self, record: RecordId, part: Option<Part>, write: Write) {
         self.last += 1;
         let id = WriteId(self.last);
         self.queue(write.outgoing.to).ids.push_back(id);
-        self.unacknowledged.insert(id, (record, write));
+        self.unacknowledged.insert(id, Unacknowledged { record, part, write });
     }
 
     /// Ends a write: acknowledged, or to be replaced.
-    pub(super) fn take(&mut self, id: WriteId) -> Option<(RecordId, Write)> {
+    pub(super) fn take(&mut self, id: WriteId) -> Option<Unacknowledged> {
         self.full = false;
         self.unacknowledged.remove(&id)
     }
@@ -68,7 +76,7 @@ impl Writes {
 
     /// As [`again`](Self::again), with the producer's timestamp instead of the write's own.
     pub(super) fn again_without_timestamp(&mut self, id: WriteId) {
-        if let Some((_, write)) = self.unacknowledged.get_mut(&id) {
+        if let Some(Unacknowledged { write, .. }) = self.unacknowledged.get_mut(&id) {
             write.outgoing.timestamp = None;
             let to = write.outgoing.to;
             self.queue(to).ids.push_back(id);
@@ -80,7 +88,7 @@ impl Writes {
         let Self { unacknowledged, queues, .. } = self;
         for queue in queues.values_mut() {
             queue.ids.retain(|id| {
-                let wanted = unacknowledged.get(id).is_some_and(|(record, _)| is_open(*record));
+                let wanted = unacknowledged.get(id).is_some_and(|known| is_open(known.record));
                 if !wanted {
                     unacknowledged.remove(id);
                 }
@@ -97,7 +105,7 @@ impl Writes {
 
     /// The record of a write that is not acknowledged, and its topic.
     pub(super) fn of(&self, id: WriteId) -> Option<(RecordId, Destination)> {
-        self.unacknowledged.get(&id).map(|(record, write)| (*record, write.outgoing.to))
+        self.unacknowledged.get(&id).map(|known| (known.record, known.write.outgoing.to))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -112,7 +120,7 @@ impl Writes {
 
     fn send_to(&mut self, to: Destination, sink: &Sink, now: BootTime) -> Option<Trouble> {
         while let Some(id) = self.next(to, now) {
-            let sent = self.unacknowledged.get(&id).map(|(_, write)| sink.send(id, &write.outgoing));
+            let sent = self.unacknowledged.get(&id).map(|known| sink.send(id, &known.write.outgoing));
             match sent {
                 None | Some(Ok(())) => {
                     self.queue(to).ids.pop_front();

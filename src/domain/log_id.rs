@@ -1,6 +1,9 @@
 //! Which log an offset belongs to: a topic that was deleted and created anew has the old name and another log.
 
-use super::settled::{OPEN_DIGIT, PREFIX, SETTLED_DIGIT, value};
+use super::{
+    fingerprint::fingerprint,
+    settled::{OPEN_DIGIT, PREFIX, SETTLED_DIGIT, value},
+};
 
 /// Told apart by 56 bits of what the cluster calls the topic.
 const BITS: u32 = 56;
@@ -18,10 +21,7 @@ pub struct LogId(u64);
 impl LogId {
     /// `id`: as the cluster writes it. `None` for the one that stands for "none".
     pub fn of(id: &str) -> Option<Self> {
-        const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-        const PRIME: u64 = 0x0100_0000_01b3;
-        // FNV-1a, which is the same in every version of the daemon.
-        let hash = id.bytes().fold(BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+        let hash = fingerprint(id.bytes());
         let is_none = id.bytes().all(|byte| matches!(byte, b'A' | b'='));
         (!is_none).then_some(Self((hash ^ (hash >> BITS)) & ((1 << BITS) - 1)))
     }

@@ -1,8 +1,11 @@
 //! The open offsets of one partition, and how far it is settled.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::settled::Settled;
+use super::{
+    published::{self, Part, Published},
+    settled::{Settled, Unreadable},
+};
 
 /// Lookups finish out of order; what may be committed is the lowest offset that is still open, and beside it which offsets
 /// beyond it are settled, so that whoever reads the partition next redoes only what was open.
@@ -26,6 +29,8 @@ pub struct Progress {
     open: BTreeSet<i64>,
     /// Beyond the watermark: by this reader, and, from `end` on, by those before it.
     settled: Settled,
+    /// What is published of offsets that are not settled.
+    published: BTreeMap<i64, Published>,
     /// What is below it was read, or was settled by those before.
     end: Option<i64>,
     /// Where reading goes on: one past the highest offset read, or where it began.
@@ -35,7 +40,15 @@ pub struct Progress {
 impl Progress {
     /// Goes on where another reader stopped: it had settled everything below `next`, and beyond it what it says.
     pub fn resume(next: i64, settled: Settled) -> Self {
-        Self { open: BTreeSet::new(), settled, end: Some(next), next: Some(next) }
+        Self { settled, end: Some(next), next: Some(next), ..Self::default() }
+    }
+
+    /// The same, from a commit at `next` and what its metadata [says](Self::beyond).
+    pub fn resume_committed(next: i64, beyond: &str) -> Result<Self, Unreadable> {
+        let mut progress = Self::resume(next, Settled::read(next, beyond)?);
+        progress.published = published::read(next, beyond)?;
+        progress.published.retain(|offset, _| !progress.settled.contains(*offset));
+        Ok(progress)
     }
 
     /// Whether this offset was read before. Where it is not read again on purpose, the partition's log begins anew (its topic
@@ -56,11 +69,29 @@ impl Progress {
         !settled
     }
 
+    /// Which alerts of a record that is not settled are published already.
+    pub fn published(&self, offset: i64) -> Option<&Published> {
+        self.published.get(&offset)
+    }
+
+    /// An alert of an open record is published, and others of it are not.
+    pub fn publish(&mut self, offset: i64, part: Part) {
+        if self.open.contains(&offset) {
+            self.published.entry(offset).or_default().add(part);
+        }
+    }
+
+    /// What was known to be published of a record is of no use: its alerts are others now.
+    pub fn unpublish(&mut self, offset: i64) {
+        self.published.remove(&offset);
+    }
+
     /// Everything that follows from the record is acknowledged.
     pub fn settle(&mut self, offset: i64) {
         if !self.open.remove(&offset) {
             return;
         }
+        self.published.remove(&offset);
         let mut settled = offset..offset + 1;
         // Of what is no record between two settled ones it is shorter to say that it is settled too.
         if let Some(earlier) = self.settled.before(offset)
@@ -84,6 +115,10 @@ impl Progress {
         }
         if let Some(watermark) = self.watermark() {
             self.settled.forget_below(watermark);
+            // Of records that were removed before they were read again.
+            while self.published.first_key_value().is_some_and(|(offset, _)| *offset < watermark) {
+                self.published.pop_first();
+            }
         }
     }
 
@@ -95,6 +130,14 @@ impl Progress {
     /// What is settled beyond the watermark.
     pub fn settled(&self) -> &Settled {
         &self.settled
+    }
+
+    /// What a commit at the watermark says beside it, in at most so many bytes: what is settled beyond, and in what is left of
+    /// them, what is published of open records.
+    pub fn beyond(&self, most: usize) -> String {
+        let Some(watermark) = self.watermark() else { return String::new() };
+        let published = self.published.iter().map(|(offset, published)| (*offset, published));
+        published::write(self.settled.write(watermark, most), watermark, published, most)
     }
 
     /// Whether all that is settled beyond the watermark can be told in so many bytes.

@@ -5,9 +5,12 @@
 //! hexadecimal digit, the least first, of how many offsets in a row are open (32 to 47) or settled (48 to 63). So a storm
 //! behind one parked alert costs a few characters, and offsets settled at random a fifth of a character each.
 //!
-//! Open offsets at the end say nothing, and are not written: what stands there instead is a [`LogId`](super::log_id::LogId).
+//! Open offsets at the end say nothing, and are not written: what stands there instead is a [`LogId`](super::log_id::LogId),
+//! and before that, from the first `.` on, what is [published](super::published) of open messages.
 
 use std::{collections::BTreeMap, ops::Range};
+
+use super::published::MESSAGE;
 
 /// What a text of ours begins with; the number is its version.
 pub(super) const PREFIX: &str = "alert-ips/1:";
@@ -106,13 +109,16 @@ impl Settled {
     /// The text for a commit at `next`, of at most `most` bytes: what does not fit is left out from the top, as if it were
     /// open. Empty where nothing is settled beyond.
     pub fn write(&self, next: i64, most: usize) -> String {
-        if self.is_empty() {
-            return String::new();
-        }
-        let mut text = PREFIX.to_owned();
+        let text = self.write_from(next, most.saturating_sub(PREFIX.len()));
+        if text.is_empty() { text } else { format!("{PREFIX}{text}") }
+    }
+
+    /// The same without what the text begins with.
+    pub(super) fn write_from(&self, next: i64, most: usize) -> String {
+        let mut text = String::new();
         let mut at = next;
         // Up to where it says that something is settled.
-        let mut says = text.len();
+        let mut says = 0;
         while let Some(piece) = self.piece(&mut at) {
             if text.len() + piece.len() > most {
                 break;
@@ -122,7 +128,7 @@ impl Settled {
             says = if is_open { says } else { text.len() };
         }
         text.truncate(says);
-        if text.len() > most || text.len() == PREFIX.len() { String::new() } else { text }
+        text
     }
 
     /// The next piece of the text, from `at` on: the bits of five offsets, or the digits of a run.
@@ -141,14 +147,20 @@ impl Settled {
         Some(vec![(0..BITS).map(bit).sum()])
     }
 
-    /// Reads the metadata of a commit at `next`.
+    /// Reads the metadata of a commit at `next`; what it says of [published](super::published) alerts is passed over.
     pub fn read(next: i64, text: &str) -> Result<Self, Unreadable> {
-        let mut settled = Self::default();
         if text.is_empty() {
-            return Ok(settled);
+            return Ok(Self::default());
         }
+        let text = text.strip_prefix(PREFIX).ok_or(Unreadable)?;
+        Self::read_from(next, text.split_once(MESSAGE).map_or(text, |(settled, _)| settled))
+    }
+
+    /// The same without what the text begins with.
+    pub(super) fn read_from(next: i64, text: &str) -> Result<Self, Unreadable> {
+        let mut settled = Self::default();
         let mut at = next;
-        let mut values = text.strip_prefix(PREFIX).ok_or(Unreadable)?.bytes().map(value).peekable();
+        let mut values = text.bytes().map(value).peekable();
         while let Some(value) = values.next() {
             let value = value.ok_or(Unreadable)?;
             if value < OPEN_DIGIT {

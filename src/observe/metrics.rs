@@ -55,6 +55,7 @@ struct Inner {
     registry: Registry,
     consumed: Box<[(Arc<str>, Counter)]>,
     settled_before: Counter,
+    published_before: Counter,
     set_aside: Gauge,
     removed: Box<[(Arc<str>, Counter)]>,
     begun_anew: Counter,
@@ -94,6 +95,10 @@ impl Metrics {
         let help = "Records read again that were settled before a restart or a rebalance; nothing was done for them";
         ours.register("records_settled_before", help, settled_before.clone());
 
+        let published_before = Counter::default();
+        let help = "Alerts of records read again that were published before a restart or a rebalance, while others of their record were not; nothing was done for them";
+        ours.register("alerts_published_before", help, published_before.clone());
+
         let set_aside = Gauge::default();
         let help =
             "Records whose account has taken its share of the read window; they are read again when there is room";
@@ -107,6 +112,7 @@ impl Metrics {
             aborted: ended("aborted"),
             consumed,
             settled_before,
+            published_before,
             set_aside,
             removed,
             begun_anew,
@@ -138,6 +144,11 @@ impl Metrics {
     /// A record was read that whoever read the partition before had settled.
     pub fn record_settled_before(&self) {
         self.0.settled_before.inc();
+    }
+
+    /// An alert was found that is published, unlike others of its record.
+    pub fn alert_published_before(&self) {
+        self.0.published_before.inc();
     }
 
     /// So many records wait as an offset only.
@@ -359,6 +370,7 @@ mod tests {
         let metrics = metrics();
         metrics.record_consumed("defender.alerts");
         metrics.record_settled_before();
+        metrics.alert_published_before();
         metrics.transaction_ended(true);
         metrics.skipped(Skip::Tombstone);
         metrics.alert_decoded(Severity::Low);
@@ -373,6 +385,7 @@ mod tests {
             "process_start_time_seconds 1795000000.0",
             "alert_ips_records_consumed_total{topic=\"defender.alerts\"} 1",
             "alert_ips_records_settled_before_total 1",
+            "alert_ips_alerts_published_before_total 1",
             "alert_ips_transactions_total{ended=\"committed\"} 1",
             "alert_ips_transactions_total{ended=\"aborted\"} 0",
             "alert_ips_skips_total{reason=\"tombstone\"} 1",

@@ -5,15 +5,18 @@ use std::{sync::Arc, time::Duration};
 use alert_ips::{
     decode::Decoder,
     defender::account::{AccountHandle, LetGo},
-    domain::output::Output,
     domain::{
+        alert::AlertId,
         outcome::Reason,
+        output::Output,
+        published::{Part, Published},
         record::{Destination, Epoch, Partition, Receipt, Record},
     },
     observe::metrics::Metrics,
-    pipeline::{Accounts, Decided, MAX_OPEN_ALERTS, Outlet, Pipeline, RecordId, Write, Written},
+    pipeline::{Accounts, Decided, Early, MAX_OPEN_ALERTS, Outlet, Pipeline, RecordId, Write, Written},
     sim::{Answer, Mix, Plan},
 };
+use rstest::rstest;
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -47,14 +50,14 @@ fn pipeline(world: &World, accounts: impl IntoIterator<Item = (String, AccountHa
     }
 }
 
-fn outlet() -> (Outlet, mpsc::Receiver<(RecordId, Write)>) {
+fn outlet() -> (Outlet, mpsc::Receiver<Early>) {
     let (early, writes) = mpsc::channel(8);
     (Outlet { record: RecordId(7), early }, writes)
 }
 
 async fn process(world: &World, payload: &str) -> Result<Decided, LetGo> {
     let pipeline = Arc::new(pipeline(world, [(TENANT.to_owned(), world.account.clone())]));
-    pipeline.process(record(payload), Some(outlet().0), CancellationToken::new()).await
+    pipeline.process(record(payload), Some(outlet().0), None, CancellationToken::new()).await
 }
 
 fn json(write: &Write) -> Value {
@@ -68,12 +71,60 @@ async fn an_alert_does_not_wait_for_its_siblings() {
     let pipeline = Arc::new(pipeline(&world, [(TENANT.to_owned(), world.account.clone())]));
     let (outlet, mut early) = outlet();
     let payload = r#"[{"id":"low","severity":"Low"},{"id":"high","severity":"High"}]"#;
-    let living = tokio::spawn(pipeline.process(record(payload), Some(outlet), CancellationToken::new()));
-    let (id, write) = tokio::time::timeout(Duration::from_secs(1), early.recv()).await.unwrap().unwrap();
-    assert_eq!((id, &json(&write)["alert_id"]), (RecordId(7), &Value::from("high")));
+    let living = tokio::spawn(pipeline.process(record(payload), Some(outlet), None, CancellationToken::new()));
+    let early = tokio::time::timeout(Duration::from_secs(1), early.recv()).await.unwrap().unwrap();
+    assert_eq!((early.record, &json(&early.writes[0])["alert_id"]), (RecordId(7), &Value::from("high")));
+    assert_eq!((early.part, early.begins_anew), (part(1, "high"), false));
     let decided = living.await.unwrap().unwrap();
     assert_eq!((decided.early, decided.writes.len()), (1, 1));
     assert_eq!(json(&decided.writes[0])["status"], "not_found");
+}
+
+fn part(place: usize, id: &str) -> Part {
+    Part::of(place, &AlertId::parse(id).unwrap()).unwrap()
+}
+
+fn published(parts: &[(usize, &str)]) -> Published {
+    parts.iter().map(|(place, id)| part(*place, id)).collect()
+}
+
+/// The alerts of a message that are asked about and written, where some are published.
+async fn written_beside(published: Published, payload: &str) -> (Vec<String>, bool) {
+    let world = World::all_found(1);
+    let pipeline = Arc::new(pipeline(&world, [(TENANT.to_owned(), world.account.clone())]));
+    let (outlet, mut early) = outlet();
+    let decided =
+        pipeline.process(record(payload), Some(outlet), Some(published), CancellationToken::new()).await.unwrap();
+    let (mut writes, mut begins_anew) = (decided.writes, Vec::new());
+    while let Ok(early) = early.try_recv() {
+        writes.extend(early.writes);
+        begins_anew.push(early.begins_anew);
+    }
+    assert!(begins_anew.iter().skip(1).all(|anew| !anew), "{begins_anew:?}: said once");
+    let mut ids: Vec<_> = writes.iter().map(|write| json(write)["alert_id"].as_str().unwrap().to_owned()).collect();
+    ids.sort_unstable();
+    assert_eq!(world.sim.counts().calls, ids.len() as u64);
+    (ids, begins_anew.first().copied().unwrap_or_default())
+}
+
+const FOUR: &str = r#"[{"id":"a"},{"id":"b"},{"id":"c"},{"id":"d"}]"#;
+
+#[rstest]
+#[case::nothing(&[], &["a", "b", "c", "d"])]
+#[case::some(&[(1, "b"), (3, "d")], &["a", "c"])]
+#[case::all_but_one(&[(0, "a"), (1, "b"), (3, "d")], &["c"])]
+#[case::all(&[(0, "a"), (1, "b"), (2, "c"), (3, "d")], &[])]
+#[tokio::test(start_paused = true)]
+async fn what_is_published_is_neither_asked_nor_written_again(#[case] parts: &[(usize, &str)], #[case] left: &[&str]) {
+    let (ids, begins_anew) = written_beside(published(parts), FOUR).await;
+    assert_eq!((&ids[..], begins_anew), (&left.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>()[..], false));
+}
+
+/// Another configuration or version may take another part of the message for its alerts.
+#[tokio::test(start_paused = true)]
+async fn what_is_published_of_others_says_nothing_of_these() {
+    let (ids, begins_anew) = written_beside(published(&[(1, "b"), (2, "x")]), FOUR).await;
+    assert_eq!((ids.len(), begins_anew), (4, true));
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,6 +170,7 @@ async fn alerts_without_room_wait_as_bytes_and_are_asked_about_later() {
     let living = tokio::spawn(pipeline.clone().process(
         record(r#"[{"id":"a"},{"id":"b"}]"#),
         Some(outlet().0),
+        None,
         CancellationToken::new(),
     ));
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -143,7 +195,7 @@ async fn thousands_of_rejections_in_one_message_are_one_short_dead_letter() {
         Arc::new(pipeline(&one, [("t1".to_owned(), one.account.clone()), ("t2".to_owned(), other.account.clone())]));
     let ids: Vec<String> = (0..5_000).map(|n| format!(r#"{{"id":"q{n}"}}"#)).collect();
     let decided = pipeline
-        .process(record(&format!("[{}]", ids.join(","))), Some(outlet().0), CancellationToken::new())
+        .process(record(&format!("[{}]", ids.join(","))), Some(outlet().0), None, CancellationToken::new())
         .await
         .unwrap();
     let [Write { what: Written::DeadLetter(rejection), .. }] = &decided.writes[..] else { panic!("{decided:?}") };
@@ -157,11 +209,12 @@ async fn with_several_accounts_an_alert_goes_to_its_tenants() {
     let pipeline = Arc::new(pipeline(&one, accounts));
     let of = |tenant: &str| record(&format!(r#"{{"id":"a","severity":"Low","aadTenantId":"{tenant}"}}"#));
     let decided =
-        Arc::clone(&pipeline).process(of("TENANT-2"), Some(outlet().0), CancellationToken::new()).await.unwrap();
+        Arc::clone(&pipeline).process(of("TENANT-2"), Some(outlet().0), None, CancellationToken::new()).await.unwrap();
     assert_eq!(json(&decided.writes[0])["tenant_id"], "tenant-2");
     assert_eq!((one.sim.counts().calls, other.sim.counts().calls), (0, 1));
     for unknown in [of("tenant-3"), record(r#"{"id":"a"}"#)] {
-        let decided = Arc::clone(&pipeline).process(unknown, Some(outlet().0), CancellationToken::new()).await.unwrap();
+        let decided =
+            Arc::clone(&pipeline).process(unknown, Some(outlet().0), None, CancellationToken::new()).await.unwrap();
         let Written::DeadLetter(rejection) = &decided.writes[0].what else { panic!("{decided:?}") };
         assert_eq!(rejection.reason, Reason::UnknownTenant);
     }

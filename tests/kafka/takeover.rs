@@ -1,6 +1,6 @@
 //! What was settled before a restart or a rebalance is not done again, and what was open is.
 
-use std::{thread, time::Duration};
+use std::{collections::HashMap, thread, time::Duration};
 
 use alert_ips::sim::{Answer, Latency, Mix, Plan};
 use rstest::rstest;
@@ -77,7 +77,8 @@ fn an_alert_that_waits_neither_loses_nor_repeats_what_was_settled_behind_it(#[ca
 fn calls_on_the_wire_end_before_their_partition_moves(#[case] delivery: &str) {
     let Some(kafka) = Broker::shared() else { return };
     let mut messages = new_alerts(37, 300);
-    messages.retain(|message| message.expected.alerts.len() == 1);
+    // In one transaction goes a message as a whole, and answers to a part of it are of no use.
+    messages.retain(|message| delivery == "at-least-once" || message.expected.alerts.len() == 1);
     let service = Service::start(&[], |settings| {
         settings.plan = Plan::new(7, Mix::ALL_FOUND);
         settings.latency = Latency::Fixed(Duration::from_millis(1_500));
@@ -106,4 +107,49 @@ fn calls_on_the_wire_end_before_their_partition_moves(#[case] delivery: &str) {
     first.stop();
     checker.assert_exactly_once();
     assert_eq!(service.sim.counts().calls, alerts, "none was asked twice");
+}
+
+/// Each alert of a message comes out as soon as it is decided, and not again where the message's others are decided by the next
+/// process or by another.
+#[rstest]
+#[case::at_least_once("at-least-once")]
+#[case::exactly_once("exactly-once")]
+fn what_was_published_of_a_message_is_not_published_again(#[case] delivery: &str) {
+    let Some(kafka) = Broker::shared() else { return };
+    let service = Service::start(&[], |settings| {
+        settings.plan = Plan::new(7, Mix::ALL_FOUND);
+        settings.latency = Latency::Fixed(Duration::from_millis(200));
+    });
+    let topics = Topics::create(&kafka.bootstrap, "parts");
+    let alerts: u64 = 9 * 40;
+    topics.seed_lists(9, 40, Duration::ZERO);
+    let config = Config::new(&topics, &service.origin).limits(&["20 per 1s"]).set("output.delivery", delivery);
+    let at_once = delivery == "at-least-once";
+    let mut first = Daemon::start(&config);
+    let service = &service;
+    let some_calls = |calls| move |_: &Daemon| (service.sim.counts().calls >= calls).then_some(());
+    first.wait_for("some alerts are decided", LONG, some_calls(60));
+    first.stop();
+    assert!(!at_once || topics.count(&topics.output) >= 50, "each is published as soon as it is decided");
+    assert!(topics.uncommitted() > 0);
+    // And now with a move there and back.
+    let mut first = Daemon::start(&config);
+    first.wait_for("more alerts are decided", LONG, some_calls(120));
+    let mut second = Daemon::start(&config.instance("another"));
+    let has_some = |second: &Daemon| second.log().contains(&format!("{}/", topics.input)).then_some(());
+    second.wait_for("partitions", LONG, has_some);
+    second.wait_for("more alerts are decided", LONG, some_calls(180));
+    second.stop();
+    first.finish(&topics);
+    if at_once {
+        let before = first.metric("alert_ips_alerts_published_before_total").unwrap();
+        assert!(before > 0.0, "{before} were known to be published");
+    }
+    first.stop();
+    let mut published = HashMap::new();
+    for record in topics.read(&topics.output) {
+        *published.entry(record.key.unwrap()).or_insert(0) += 1;
+    }
+    assert_eq!(published.len() as u64, alerts);
+    assert_eq!(published.into_iter().filter(|(_, times)| *times > 1).collect::<Vec<_>>(), []);
 }

@@ -17,6 +17,7 @@ use crate::{
         commit_point::CommitPoint,
         log_id,
         progress::Progress,
+        published::{Part, Published},
         record::{Epoch, Partition, Receipt},
         settled::Settled,
     },
@@ -185,11 +186,35 @@ impl Partitions {
         self.settled(receipt, log);
     }
 
-    /// `None`: the record is of a log that has ended.
     fn settled(&mut self, receipt: &Receipt, log: Log) -> Option<&mut Assigned> {
-        let assigned = self.assigned.get_mut(&receipt.partition).filter(|assigned| assigned.log == log)?;
+        let assigned = self.of(receipt, log)?;
         assigned.progress.settle(receipt.offset);
         Some(assigned)
+    }
+
+    /// `None`: the record is of a log that has ended.
+    fn of(&mut self, receipt: &Receipt, log: Log) -> Option<&mut Assigned> {
+        self.assigned.get_mut(&receipt.partition).filter(|assigned| assigned.log == log)
+    }
+
+    /// Which alerts of a record that was opened are published.
+    pub(super) fn published(&self, receipt: &Receipt) -> Option<Published> {
+        self.assigned.get(&receipt.partition)?.progress.published(receipt.offset).cloned()
+    }
+
+    /// An alert of a record is published, and others of it are not.
+    pub(super) fn publish(&mut self, receipt: &Receipt, log: Log, part: Part) {
+        if let Some(assigned) = self.of(receipt, log) {
+            assigned.progress.publish(receipt.offset, part);
+            assigned.is_due = true;
+        }
+    }
+
+    /// What was known to be published of a record is of no use.
+    pub(super) fn unpublish(&mut self, receipt: &Receipt, log: Log) {
+        if let Some(assigned) = self.of(receipt, log) {
+            assigned.progress.unpublish(receipt.offset);
+        }
     }
 
     /// These are to be given up: in them no calls are begun any more. Returns their logs.
@@ -315,8 +340,7 @@ impl Partitions {
 
 fn point(progress: &Progress, epoch: Epoch, partition: &Partition, most_metadata: usize) -> Option<CommitPoint> {
     let next = progress.watermark()?;
-    let beyond = progress.settled().write(next, most_metadata);
-    Some(CommitPoint { partition: partition.clone(), epoch, next, beyond })
+    Some(CommitPoint { partition: partition.clone(), epoch, next, beyond: progress.beyond(most_metadata) })
 }
 
 /// The progress once these offsets are settled, which ascend: as many of them as can be told. Where earlier readers were
@@ -337,9 +361,8 @@ fn settling(progress: &Progress, offsets: &[(i64, usize)], most_metadata: usize)
 /// Goes on where another reader left off.
 fn resumed(point: &CommitPoint) -> Progress {
     let CommitPoint { partition, next, beyond, .. } = point;
-    let settled = Settled::read(*next, beyond).unwrap_or_else(|unreadable| {
+    Progress::resume_committed(*next, beyond).unwrap_or_else(|unreadable| {
         tracing::warn!(%partition, next, "{unreadable}");
-        Settled::default()
-    });
-    Progress::resume(*next, settled)
+        Progress::resume(*next, Settled::default())
+    })
 }

@@ -3,6 +3,8 @@
 //! `alert-ips/1:` and then six bits a character, `A`-`Z`, `a`-`z`, `0`-`9`, `-`, `_`. Below 32: five offsets, the lowest bit
 //! first, 1 for settled. From 32 on: a hexadecimal digit, the least first, of the length of a run that is open (32 to
 //! 47) or settled (48 to 63); digits of one kind in a row are one number.
+//!
+//! Then, of open messages that are published in part: `.`, a hexadecimal distance, `,`, and such characters, at least six.
 
 use std::ops::Range;
 
@@ -11,7 +13,11 @@ pub(super) fn settled(committed: i64, text: &str) -> Option<Vec<Range<i64>>> {
     if text.is_empty() {
         return Some(Vec::new());
     }
-    let values: Vec<i64> = text.strip_prefix("alert-ips/1:")?.chars().map(value).collect::<Option<_>>()?;
+    let mut pieces = text.strip_prefix("alert-ips/1:")?.split('.');
+    let values: Vec<i64> = pieces.next()?.chars().map(value).collect::<Option<_>>()?;
+    if !pieces.all(is_published_in_part) {
+        return None;
+    }
     let mut ranges = Vec::new();
     let mut at = committed;
     let mut rest = &values[..];
@@ -38,6 +44,12 @@ pub(super) fn settled(committed: i64, text: &str) -> Option<Vec<Range<i64>>> {
     Some(ranges)
 }
 
+fn is_published_in_part(text: &str) -> bool {
+    text.split_once(',').is_some_and(|(distance, alerts)| {
+        i64::from_str_radix(distance, 16).is_ok() && alerts.len() > 5 && alerts.chars().all(|one| value(one).is_some())
+    })
+}
+
 fn value(character: char) -> Option<i64> {
     let (first, base) = match character {
         'A'..='Z' => ('A', 0),
@@ -62,6 +74,10 @@ mod tests {
     #[case::lowest_first("alert-ips/1:a", Some(vec![(101, 102), (103, 104), (104, 105)]))]
     #[case::a_storm_behind_one("alert-ips/1:e0-z", Some(vec![(101, 102), (102, 103), (103, 104), (104, 105), (105, 1_101)]))]
     #[case::one_far_away("alert-ips/1:oujB", Some(vec![(1_100, 1_101)]))]
+    #[case::published_in_part("alert-ips/1:C.0,OsuPCF.ff,ZSvfDpBhqpjigjhkkllkg", Some(vec![(101, 102)]))]
+    #[case::only_that("alert-ips/1:.0,OsuPCF", Some(vec![]))]
+    #[case::published_nowhere("alert-ips/1:C.,OsuPCF", None)]
+    #[case::published_nothing("alert-ips/1:C.0,OsuPC", None)]
     #[case::of_others("{}", None)]
     #[case::newer("alert-ips/2:B", None)]
     #[case::no_character_of_it("alert-ips/1:B!", None)]
