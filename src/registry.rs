@@ -115,6 +115,17 @@ impl Registry {
         }
     }
 
+    /// Says at the start that it can't be asked, before the first message that needs it waits.
+    pub async fn look(&self) {
+        if let Err(why) = self.probe().await {
+            tracing::warn!(
+                "the schema registry {} can't be asked: {why}; what is written with a schema will wait; check that it runs, and \
+                 input.schema_registry",
+                self.url
+            );
+        }
+    }
+
     /// The JSON of a payload that names a schema; `None`: it names none. Waits for as long as the registry can't be asked.
     pub async fn json(&self, payload: &[u8]) -> Option<Result<Vec<u8>, Rejection>> {
         let (id, body) = schema_id(payload)?;

@@ -76,3 +76,9 @@ pub(super) fn aligned(rows: &[Vec<String>]) -> String {
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
+/// A text of others for one line of the screen: what is no visible character is escaped.
+pub(super) fn readable(text: &str) -> String {
+    let shown =
+        |char: char| if matches!(char, '\'' | '"') { char.to_string() } else { char.escape_debug().to_string() };
+    text.chars().map(shown).collect()
+}

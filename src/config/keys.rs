@@ -215,7 +215,8 @@ creation (RFC 3339, or seconds or milliseconds since 1970)."),
     key("input.custom.updated", Text, Value("\"\""), ""),
     key("input.custom.created", Text, Value("\"\""), ""),
     key("input.custom.records", Text, Value("\"\""),
-        "Where a message has its list of alerts, if it has one; the others are looked for in each of its items then."),
+        "Where a message has its list of alerts, if it has one; the others are looked for in each of its items then, and what an item
+has not, but for the id, in the message around the list. `alert-ips check --message FILE` shows what is read."),
 
     key("input.schema_registry.url", Text, Value("\"\""),
         "Where messages are written with a schema (Avro; JSON Schema too): the Confluent-compatible registry that knows it, such as

@@ -168,7 +168,14 @@ impl Daemon {
             bytes: settings.input.max_open_bytes,
             commit_metadata: settings.input.max_commit_metadata,
         };
-        let dispatcher = Dispatcher::new(Arc::new(pipeline), edge, reporting, bounds, clock);
+        let pipeline = Arc::new(pipeline);
+        let looks = Arc::clone(&pipeline);
+        tokio::spawn(async move {
+            if let Some(registry) = &looks.registry {
+                registry.look().await;
+            }
+        });
+        let dispatcher = Dispatcher::new(pipeline, edge, reporting, bounds, clock);
         let dispatcher = tokio::spawn(dispatcher.run(phases));
 
         let served = Admin { health: health.clone(), metrics: metrics.clone(), watches: watches.clone() };
@@ -237,7 +244,7 @@ impl Daemon {
 }
 
 /// What reads the messages.
-fn decoder(settings: &Settings) -> Decoder {
+pub fn decoder(settings: &Settings) -> Decoder {
     let is_embedded = settings.output.outputs.iter().any(|output| output.include_alert);
     let decoder = Decoder::new(settings.input.format, settings.input.mapping.clone(), settings.filter.clone());
     decoder.keeping_originals(is_embedded)

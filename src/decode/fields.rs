@@ -298,10 +298,14 @@ impl<'de> Visitor<'de> for Capture<'_, '_, 'de> {
     }
 }
 
-/// Reads what the service and its exporters write: RFC 3339 with up to 9 fractional digits, UTC where no offset is told.
+/// Reads what the service and its exporters write: RFC 3339 with up to 9 fractional digits, UTC where no offset is told; or a
+/// number written as text.
 ///
 /// Times outside 2000 to 2100 are placeholders (.NET's unset time is the year 1) and count as not told.
 fn parse_time(text: &str) -> Option<Timestamp> {
+    if text.len() > 8 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return text.parse().ok().and_then(time_of_number);
+    }
     let time = text.parse::<Timestamp>().ok().or_else(|| {
         let civil: civil::DateTime = text.parse().ok()?;
         TimeZone::UTC.to_timestamp(civil).ok()
@@ -373,6 +377,10 @@ mod tests {
     #[case::no_offset_is_utc("2020-09-20T17:53:35.1", Some("2020-09-20T17:53:35.1Z"))]
     #[case::dotnet_unset("0001-01-01T00:00:00Z", None)]
     #[case::far_future("9999-12-31T23:59:59Z", None)]
+    #[case::seconds_since_1970("1795000000", Some("2026-11-18T11:06:40Z"))]
+    #[case::milliseconds_since_1970("1795000000123", Some("2026-11-18T11:06:40.123Z"))]
+    #[case::date("20201118", Some("2020-11-18T00:00:00Z"))]
+    #[case::no_number("1795000000.1.2", None)]
     #[case::words("yesterday", None)]
     #[case::empty("", None)]
     #[case::impossible_day("2020-02-30T00:00:00Z", None)]

@@ -85,6 +85,7 @@ impl<'de> Visitor<'de> for Item<'_, '_, 'de> {
         let decoder = walk.decoder();
         let mut fields = Fields::new(decoder.tree());
         let (mut lists, mut is_certain) = (0, false);
+        let before = walk.alerts();
         while let Some(name) = map.next_key::<Text<'de>>()? {
             if let Some(list) = decoder.list_below(name.as_str()) {
                 fields.note(name);
@@ -99,7 +100,11 @@ impl<'de> Visitor<'de> for Item<'_, '_, 'de> {
         // Where it is unclear what holds the alerts, any choice would silently lose what another finds.
         match lists {
             0 => walk.object(&fields, nested, original),
-            1 if is_certain || !walk.is_known(&fields) => Ok(()),
+            1 if is_certain => {
+                walk.complete_from(before, &fields);
+                Ok(())
+            }
+            1 if !walk.is_known(&fields) => Ok(()),
             1 => walk.stop(unknown(format!("{fields} holds a list and is an alert itself"))),
             _ => walk.stop(unknown(format!("{fields} holds more than one list"))),
         }

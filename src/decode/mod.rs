@@ -157,6 +157,14 @@ impl Decoder {
         &self.tree
     }
 
+    /// What the operator maps.
+    fn mapping(&self) -> Option<&Mapping> {
+        self.readers.iter().find_map(|reader| match reader {
+            Reader::Custom(mapping) => Some(mapping),
+            Reader::Shape(_) => None,
+        })
+    }
+
     /// The list that may be in an object's member `name`.
     fn list_below(&self, name: &str) -> Option<&ListAt> {
         self.lists.iter().find(|list| list.begins_with(name))
@@ -219,10 +227,10 @@ enum Reader {
 }
 
 impl Reader {
-    fn name(&self) -> &str {
+    fn name(&self) -> Cow<'_, str> {
         match self {
-            Self::Shape(shape) => shape.name,
-            Self::Custom(_) => "what [input.custom] maps",
+            Self::Shape(shape) => shape.name.into(),
+            Self::Custom(mapping) => custom::name(mapping).into(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::Timestamp;
 use serde::de::Error;
 
-use super::{Decoded, Decoder, Indexed, MAX_ITEMS, Original, Reading, fields::Fields, syntax, text};
+use super::{Decoded, Decoder, Indexed, MAX_ITEMS, Original, Reading, custom, fields::Fields, syntax, text};
 use crate::domain::{
     alert::{Alert, AlertId, Severity},
     outcome::{Reason, Rejection, Skip},
@@ -95,6 +95,19 @@ impl<'d> Walk<'d> {
     /// Whether any shape reads the object, with whatever result.
     pub(super) fn is_known(&self, object: &Fields<'_, '_>) -> bool {
         self.decoder.read(object).is_some()
+    }
+
+    /// How many alerts were found.
+    pub(super) fn alerts(&self) -> usize {
+        self.found.alerts.len()
+    }
+
+    /// What the message around a list of the operator's own tells of the alerts in it, which were found from `first` on.
+    pub(super) fn complete_from(&mut self, first: usize, around: &Fields<'_, '_>) {
+        let Some(mapping) = self.decoder.mapping() else { return };
+        for Indexed { alert, .. } in self.found.alerts.iter_mut().skip(first) {
+            custom::complete(mapping, alert, around);
+        }
     }
 
     /// An item that is a text.

@@ -148,6 +148,7 @@ impl Severity {
 
     /// Reads the service's spellings in any case; whatever is none of them is `Unspecified`.
     pub fn parse(text: &str) -> Self {
+        let text = text.trim_ascii();
         Self::ALL.into_iter().find(|severity| severity.as_str().eq_ignore_ascii_case(text)).unwrap_or_default()
     }
 

@@ -55,7 +55,8 @@ impl InputFormat {
     }
 }
 
-/// Where an alert is in the messages of a pipeline of the operator's own. All pointers but `records` begin at one alert.
+/// Where an alert is in the messages of a pipeline of the operator's own. All pointers but `records` begin at one alert; what an
+/// alert of a list has not there is looked for, but for the id, from the object on that holds the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// An object that has nothing here is none of these.

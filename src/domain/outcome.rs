@@ -113,7 +113,9 @@ impl Reason {
             Self::InvalidAlertId => {
                 "if the id is in another field, say where with [input.custom], then replay; else mend what writes to the topic"
             }
-            Self::UnknownTenant => "add [accounts.NAME] with the tenant's tenant_id, then replay",
+            Self::UnknownTenant => {
+                "add [accounts.NAME] with the tenant's tenant_id, or say where the tenant is with [input.custom]; then replay"
+            }
             Self::Refused => {
                 "the service refuses this id: look whether it is one of another product; else replay once the service answers"
             }

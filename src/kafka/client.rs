@@ -57,6 +57,8 @@ const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
     ("queue.buffering.max.kbytes", "16384"),
     // The topic decides what is too large; librdkafka's own bound is below what topics take by default.
     ("message.max.bytes", "8388608"),
+    // A topic that is missing is told after this time; one that was just created is known to all brokers before.
+    ("topic.metadata.propagation.max.ms", "5000"),
     // As Java clients place a key, so that joins on the alert id work.
     ("partitioner", "murmur2_random"),
 ];

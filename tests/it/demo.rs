@@ -16,9 +16,7 @@ fn a_short_demo_shows_the_main_job_and_every_check_is_ok() {
     let output = demo(&["--seconds", "20", "--seed", "7"]);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!((output.status.code(), err.as_str()), (Some(0), ""), "{out}");
-    for name in
-        ["24 per 2s", "48 per 6s", "calls", "records", "exactly once", "answers", "high first", "429", "stopped"]
-    {
+    for name in ["24 per 2s", "48 per 6s", "calls", "records", "delivery", "answers", "high first", "429", "stopped"] {
         let line = format!("ok      {name} ");
         assert!(out.lines().any(|found| found.starts_with(&line)), "no line for {name}:\n{out}");
     }
@@ -37,7 +35,7 @@ fn too_many_alerts_stop_in_time_and_what_waits_is_told() {
     assert_eq!(output.status.code(), Some(0), "{out}");
     assert!(out.contains("after 8 s the demo stops"), "{out}");
     assert!(out.contains("still waiting (uncommitted)"), "{out}");
-    assert!(out.contains("ok      exactly once  0 lost, 0 twice, 0 unexpected"), "{out}");
+    assert!(out.contains("ok      delivery      0 lost, 0 twice, 0 unexpected"), "{out}");
 }
 
 #[test]

@@ -117,6 +117,40 @@ fn a_mapping_reads_what_no_shape_knows(
     assert_eq!(alert.updated, Some("2026-11-18T11:06:40.123Z".parse().unwrap()));
 }
 
+/// What the message says of all its alerts, before or behind them.
+#[rstest]
+#[case::before(
+    r#"{"owner":["contoso.example"],"seen":1795000000,"detection":{"level":"low"},"batch":{"items":[A,B]}}"#
+)]
+#[case::behind(
+    r#"{"batch":{"items":[A,B]},"owner":["contoso.example"],"seen":1795000000,"detection":{"level":"low"}}"#
+)]
+fn what_an_item_of_a_mapped_list_does_not_tell_the_message_around_it_does(#[case] message: &str) {
+    let one = r#"{"detection":{"alert/id":"a"}}"#;
+    let other = r#"{"detection":{"alert/id":"b","level":"High"},"owner":["fabrikam.example"],"seen":"1795000001"}"#;
+    let decoder = Decoder::new(InputFormat::Auto, Some(mapping(Some("/batch/items"))), Filter::default());
+    let told = |message: &str| {
+        let message = message.replace('A', one).replace('B', other);
+        let decoded = decoder.decode(Some(message.as_bytes()), NOW);
+        assert_eq!((ids(&decoded), &decoded.rejection), (vec!["a", "b"], &None));
+        let told = decoded.alerts.into_iter().map(|Indexed { alert, .. }| {
+            let tenant = alert.tenant.as_deref().map(str::to_owned);
+            (alert.severity, tenant, alert.updated.map(Timestamp::as_second))
+        });
+        told.collect::<Vec<_>>()
+    };
+    let own = (Severity::High, Some("fabrikam.example".to_owned()), Some(1_795_000_001));
+    let around = (Severity::Low, Some("contoso.example".to_owned()), Some(1_795_000_000));
+    assert_eq!(told(message), [around.clone(), own.clone()]);
+    // Only in the list's own message.
+    assert_eq!(told(&format!(r#"[{message},{{"batch":{{"items":[]}}}}]"#)), [around, own.clone()]);
+    let lone = r#"{"batch":{"items":[A,B]}}"#;
+    assert_eq!(
+        told(&format!("{lone}\n{{\"owner\":[\"x\"],\"batch\":{{\"items\":[]}}}}")),
+        [(Severity::Unspecified, None, None), own]
+    );
+}
+
 #[test]
 fn with_a_mapping_alone_nothing_else_is_read() {
     let decoder = Decoder::new(InputFormat::Custom, Some(mapping(None)), Filter::default());

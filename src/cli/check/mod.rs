@@ -2,8 +2,9 @@
 
 mod accounts;
 mod brokers;
+mod message;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 
@@ -24,7 +25,8 @@ const WITHIN: Duration = Duration::from_secs(15);
 #[command(
     after_help = "No record is written, and the consumer group is not joined: whether the brokers allow that shows when \
                         the daemon runs, but for the journal, whose rights are tried (on a broker that is not Apache Kafka, \
-                        a message without entries may stay there). Exits with 0 if nothing is wrong, else with 78."
+                        a message without entries may stay there). Exits with 0 if nothing is wrong, else with 78; with \
+                        --message with 1 where something of the message can't be used."
 )]
 pub(super) struct CheckArgs {
     #[command(flatten)]
@@ -33,6 +35,9 @@ pub(super) struct CheckArgs {
     /// doesn't know of
     #[arg(long)]
     online: bool,
+    /// Show what is read from a message, such as one saved from the input topic (- for stdin), and try nothing else
+    #[arg(long, value_name = "FILE", conflicts_with = "online")]
+    message: Option<PathBuf>,
 }
 
 /// What was found about one thing that was tried.
@@ -78,6 +83,12 @@ impl fmt::Display for Finding {
 }
 
 pub(super) fn run(args: &CheckArgs, printer: &mut Printer) -> Exit {
+    if let Some(file) = &args.message {
+        return match args.configured.load_without_secrets(printer) {
+            Ok(loaded) => message::tell(file, &loaded.settings, Clock::machine().wall(), printer),
+            Err(exit) => exit,
+        };
+    }
     let settings = match args.configured.load(printer) {
         Ok(loaded) => loaded.settings,
         Err(exit) => return exit,

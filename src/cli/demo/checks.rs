@@ -123,14 +123,14 @@ fn accounted_for(audit: &Audit, cut_short: bool) -> Check {
         0 => String::new(),
         _ => format!(", {waiting} still waiting (uncommitted)"),
     };
-    let words = format!("{records} in: {outputs}, {dead_letters}, {skipped} skipped{left}");
+    let words = format!("{records} messages in: {outputs}, {dead_letters}, {skipped} skipped{left}");
     Check::new(*waiting == 0 || cut_short, "records", words)
 }
 
 fn exactly_once(audit: &Audit) -> Check {
     let [lost, doubled, phantom] = [&audit.lost, &audit.doubled, &audit.phantom].map(Vec::len);
     let words = format!("{lost} lost, {doubled} twice, {phantom} unexpected");
-    Check::new(lost + doubled + phantom == 0, "exactly once", words)
+    Check::new(lost + doubled + phantom == 0, "delivery", words)
 }
 
 fn answers(audit: &Audit) -> Check {

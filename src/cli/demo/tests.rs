@@ -116,8 +116,8 @@ fn a_good_run_passes_every_check_and_says_what_it_saw() {
         [
             "ok      24 per 2s     fullest window the service saw: 24 calls (100 % used)",
             "ok      calls         for nothing but the addresses of well-formed alert ids",
-            "ok      records       4 in: 2 outputs, 2 dead letters, 1 skipped",
-            "ok      exactly once  0 lost, 0 twice, 0 unexpected",
+            "ok      records       4 messages in: 2 outputs, 2 dead letters, 1 skipped",
+            "ok      delivery      0 lost, 0 twice, 0 unexpected",
             "ok      answers       all as the service planned, 1 with addresses",
             "ok      high first    p95 1.0 s of 1 high alert in the storm; others 9.0 s",
             "ok      429           3 calls met the freeze of 5.0 s (at most 4 on the wire)",
@@ -196,7 +196,7 @@ fn a_good_run_passes_every_check_and_says_what_it_saw() {
 )]
 fn a_record_that_is_not_there_exactly_once_fails(#[case] ledger: Ledger, #[case] anomaly: &str) {
     let facts = facts(&ledger);
-    assert_eq!(failed(&facts), ["exactly once"]);
+    assert_eq!(failed(&facts), ["delivery"]);
     assert_eq!(anomalies(&facts.audit), [anomaly]);
 }
 
@@ -242,7 +242,7 @@ fn what_waits_uncommitted_is_no_loss_but_only_where_the_run_was_cut_short() {
 fn what_was_committed_without_a_result_is_lost_also_where_the_run_was_cut_short() {
     let mut facts = facts(&all_but_high());
     facts.cut_short = true;
-    assert_eq!(failed(&facts), ["exactly once"]);
+    assert_eq!(failed(&facts), ["delivery"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     super::{
         Exit,
-        print::{Printer, aligned},
+        print::{Printer, aligned, readable},
         topics::counted,
     },
     Found, Reader, ago,
@@ -64,10 +64,8 @@ impl Inventory {
             return;
         }
         let (reason, at) = (letter.rejection.reason, letter.rejected_at);
-        let source = letter.original.receipt.partition.topic.escape_debug().to_string();
-        let last = || {
-            (format!("{}/{}", place.partition.number, place.offset), letter.rejection.detail.escape_debug().to_string())
-        };
+        let source = readable(&letter.original.receipt.partition.topic);
+        let last = || (format!("{}/{}", place.partition.number, place.offset), readable(&letter.rejection.detail));
         let kind = self.kinds.entry((reason.as_str(), source)).or_insert_with(|| Kind {
             reason,
             letters: 0,
@@ -140,7 +138,7 @@ mod tests {
         };
         let original =
             Record { receipt: receipt("alerts"), key: None, payload: None, headers: Vec::new(), timestamp: None };
-        let rejection = Rejection { reason, detail: format!("why {offset}") };
+        let rejection = Rejection { reason, detail: format!("it can't be {offset}") };
         let at = NOW - std::time::Duration::from_secs(seconds_ago.unsigned_abs());
         Found { place: receipt("dead"), was_sent, letter: Some(DeadLetter::new(original, &rejection, at)) }
     }
@@ -162,7 +160,7 @@ mod tests {
         assert_eq!(lines[1], "not_json        alerts  1        0          2 h ago   2 h ago");
         assert_eq!(lines[2], "unknown_tenant  alerts  2        1          25 h ago  60 s ago");
         assert!(text.contains("unknown_tenant: add [accounts.NAME]"), "{text}");
-        assert!(text.contains("the newest, at 1/8: why 8"), "{text}");
+        assert!(text.contains("the newest, at 1/8: it can't be 8"), "{text}");
         assert!(text.contains("1 record in dead are no dead letters"), "{text}");
     }
 

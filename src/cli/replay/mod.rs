@@ -36,7 +36,7 @@ What was sent back is noted in Kafka, as offsets of the group GROUP.replay: it i
 record that is rejected once more is a dead letter of its own; this run leaves it alone, and without --again no record is sent \
 back more than --attempts times.
 
-Exits with 0 if all that was chosen was sent back and decided, with 1 if not, or if no broker answers, with 64 for a wrong \
+Exits with 0 if what was chosen was sent back and decided, with 1 if not, if nothing of it can be sent back, or if no broker answers, with 64 for a wrong \
 command line, and with 78 if the configuration or the rights don't allow it.";
 
 #[derive(Args, Debug)]
@@ -64,7 +64,7 @@ pub(super) struct ReplayArgs {
     /// At most so many, the oldest of each partition first; with --all, --reason or --since
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
-    /// Say what would be sent back, and send nothing
+    /// Say what would be sent back (all, unless --reason or --since says which), and send nothing
     #[arg(long)]
     dry_run: bool,
     /// Also what was sent back before, as often as it is said

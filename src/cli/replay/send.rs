@@ -78,7 +78,8 @@ impl Sending {
         let mut tally = self.survey(settings, &config)?;
         if self.dry_run || tally.chosen == 0 {
             printer.say(&tally.plan(self.dry_run));
-            return Ok(Exit::Done);
+            let could_not = !self.dry_run && !tally.stay.is_empty();
+            return Ok(if could_not { Exit::No } else { Exit::Done });
         }
         let mut letters = Reader::open(settings, &config, self.which())?;
         let sender = Sender::new(&config)?;
@@ -214,8 +215,8 @@ async fn wait(
         if silent >= PATIENCE && silent < PATIENCE + LOOK_EVERY {
             printer.progress("");
             printer.complain(
-                "nothing was decided for a minute: the daemon is not running, or alerts that came in need all calls; what was \
-                 sent back waits in its topic, also if this command is ended",
+                "nothing was decided for a minute: the daemon is not running, alerts that came in need all calls, or what was sent \
+                 back before comes first; what was sent back waits in its topic, also if this command is ended",
             );
         }
     }

@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::{
-    super::{Exit, print::Printer},
+    super::{
+        Exit,
+        print::{Printer, readable},
+    },
     Found, Reader, ago,
 };
 use crate::{
@@ -52,15 +55,15 @@ fn text(place: &str, was_sent: bool, letter: &DeadLetter, now: Timestamp) -> Str
          sent back    {sent}\nkey          {}\n",
         ago(*rejected_at, now),
         rejection.reason.as_str(),
-        rejection.detail.escape_debug(),
+        readable(&rejection.detail),
         rejection.reason.remedy(),
-        original.receipt.to_string().escape_debug(),
+        readable(&original.receipt.to_string()),
         original.key.as_deref().map_or_else(|| "none".to_owned(), shown),
     );
     for Header { name, value } in &original.headers {
         let value = value.as_deref().map_or_else(|| "none".to_owned(), shown);
         // Writing to a string can't fail.
-        let _ = writeln!(text, "header       {}: {value}", name.escape_debug());
+        let _ = writeln!(text, "header       {}: {value}", readable(name));
     }
     let whole =
         truncated_from.map_or_else(String::new, |bytes| format!("; the record had {bytes}, the rest was cut off"));
