@@ -45,3 +45,33 @@ impl fmt::Debug for Original {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::{Compression, write::GzEncoder};
+    use jiff::Timestamp;
+
+    use super::super::{ALWAYS_COPIED, COPIED_TIMES, Decoder};
+
+    /// Packed, a message is a hundredth of its originals, and these would be held for hours.
+    #[test]
+    fn no_more_is_copied_than_the_read_window_may_bear() {
+        let of = |n: u32| format!(r#"{{"id":"a{n}","title":"{}"}}"#, "x".repeat(1_000));
+        let list = format!("[{}]", (0..1_000).map(of).collect::<Vec<_>>().join(","));
+        let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+        packed.write_all(list.as_bytes()).unwrap();
+        let packed = packed.finish().unwrap();
+        let decoder = Decoder::default().keeping_originals(true);
+        let copied = |payload: &[u8]| {
+            let alerts = decoder.decode(Some(payload), Timestamp::UNIX_EPOCH).alerts;
+            assert_eq!(alerts.len(), 1_000);
+            let copies = alerts.iter().filter_map(|alert| alert.original.as_ref()?.text(payload));
+            copies.map(|text| text.get().len()).sum::<usize>()
+        };
+        let room = ALWAYS_COPIED.max(COPIED_TIMES * packed.len());
+        assert!((room - 1_100..=room).contains(&copied(&packed)), "{} of {room}", copied(&packed));
+        assert!(copied(list.as_bytes()) > 1_000_000, "what stands in the payload itself is no copy");
+    }
+}

@@ -10,7 +10,7 @@ use alert_ips::{
         outcome::Reason,
         output::Output,
         published::{Part, Published},
-        record::{Destination, Epoch, Partition, Receipt, Record},
+        record::{Destination, Epoch, Header, Partition, Receipt, Record},
     },
     observe::metrics::Metrics,
     pipeline::{Accounts, Decided, Early, MAX_OPEN_ALERTS, Outlet, Pipeline, RecordId, Write, Written},
@@ -179,6 +179,26 @@ async fn alerts_without_room_wait_as_bytes_and_are_asked_about_later() {
     let decided = living.await.unwrap().unwrap();
     assert_eq!((decided.early + decided.writes.len(), world.sim.counts().calls), (2, 2));
     assert_eq!(pipeline.room.available_permits(), 2);
+}
+
+/// It may wait for hours, and what comes in meanwhile does not.
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_back_has_a_room_of_its_own() {
+    let world = World::all_found(1);
+    let mut pipeline = pipeline(&world, [(TENANT.to_owned(), world.account.clone())]);
+    pipeline.spare_room = Semaphore::new(1);
+    let pipeline = Arc::new(pipeline);
+    let held = pipeline.spare_room.acquire().await.unwrap();
+    let mut sent_back = Arc::unwrap_or_clone(record(r#"{"id":"sent-back"}"#));
+    sent_back.headers.push(Header::new("alert-ips-attempt", "1"));
+    let process = |record| pipeline.clone().process(record, Some(outlet().0), None, CancellationToken::new());
+    let living = tokio::spawn(process(Arc::new(sent_back)));
+    let decided = process(record(r#"{"id":"new"}"#)).await.unwrap();
+    assert_eq!((decided.writes.len(), world.sim.counts().calls), (1, 1));
+    assert_eq!(pipeline.room.available_permits(), MAX_OPEN_ALERTS);
+    drop(held);
+    assert_eq!((living.await.unwrap().unwrap().writes.len(), world.sim.counts().calls), (1, 2));
+    assert_eq!(pipeline.spare_room.available_permits(), 1);
 }
 
 #[tokio::test(start_paused = true)]

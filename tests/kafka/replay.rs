@@ -1,6 +1,6 @@
 //! `alert-ips replay`: dead letters are shown, sent back, decided, and not sent twice.
 
-use std::process::Output;
+use std::{process::Output, thread, time::Duration};
 
 use alert_ips::{
     domain::{dead_letter::DeadLetter, replay::attempts},
@@ -81,7 +81,7 @@ fn what_can_be_used_after_all_is_sent_back_once_and_the_rest_stays(#[case] deliv
         assert!(sent.contains("dead letters once more: 1 not_json"), "{before}: {sent}");
         daemon.wait_for("it is rejected again", LONG, |_| dead_letters(5 + before));
     }
-    let left = replay(&mended, &["--all"], 0);
+    let left = replay(&mended, &["--all"], 1);
     assert!(left.contains("1 dead letter left alone: it was sent back as often"), "{left}");
     let mut counts: Vec<_> = topics
         .read(&topics.dead_letters)
@@ -120,4 +120,40 @@ fn what_was_sent_back_without_a_daemon_is_decided_by_the_next() {
     assert!(rest.contains("1 dead letter sent back, 1 of them decided"), "{rest}");
     assert_eq!(topics.read(&topics.output).len(), 3);
     daemon.stop();
+}
+
+/// An eighth of the read window; and of two runs at once the one that has not noted what the other has.
+#[test]
+fn few_are_on_their_way_at_once_and_only_one_run_sends() {
+    let Some(kafka) = Broker::shared() else { return };
+    let service = Service::start(&[], |settings| settings.plan = Plan::new(7, Mix::ALL_FOUND));
+    let topics = Topics::create(&kafka.bootstrap, "replay-few");
+    let ids: Vec<_> = (0..40).map(|n| format!("elsewhere-{n}")).collect();
+    topics.seed_in(0, &ids.iter().map(|id| message(&format!(r#"{{"mine":"{id}"}}"#))).collect::<Vec<_>>());
+    let config = Config::new(&topics, &service.origin).limits(&["1000 per 1s"]).set("input.max_open_records", 16);
+    let mut daemon = Daemon::start(&config);
+    daemon.wait_for("the dead letters", LONG, |_| (topics.read(&topics.dead_letters).len() == 40).then_some(()));
+    daemon.stop();
+
+    let mended = config.set("input.custom.id", "/mine");
+    let sent = || topics.read(&topics.input).len() - ids.len();
+    let are_sent = |count| move || eventually("some are sent", LONG, || (sent() == count).then_some(()));
+    let mut daemon = None;
+    let refused = mended.run_until(&["replay", "--all"], || {
+        are_sent(2)();
+        thread::sleep(Duration::from_secs(5));
+        assert_eq!(sent(), 2, "two of 16 in the window, until they are decided");
+        let other = mended.run_until(&["replay", "--all"], are_sent(4));
+        assert!(text(&other).contains("2 dead letters sent back, 0 of them decided"), "{}", text(&other));
+        daemon = Some(Daemon::start(&mended));
+        eventually("what both have sent is decided", LONG, || (topics.uncommitted() == 0).then_some(()));
+        // So long the first looks whether its own are.
+        thread::sleep(Duration::from_secs(6));
+    });
+    assert_eq!((refused.status.code(), sent()), (Some(1), 4), "{}", text(&refused));
+    assert!(text(&refused).contains("another replay of"), "{}", text(&refused));
+    let rest = replay(&mended, &["--all"], 0);
+    assert!(rest.contains("36 dead letters sent back, 36 of them decided"), "{rest}");
+    assert_eq!((topics.read(&topics.output).len(), sent()), (40, 40));
+    daemon.unwrap().stop();
 }

@@ -91,6 +91,7 @@ impl Sending {
             if batch.is_empty() {
                 break false;
             }
+            letters.0.refuse_others()?;
             let places = send(&mut letters, &sender, batch, &mut tally, printer)?;
             if places.is_empty() {
                 break false;

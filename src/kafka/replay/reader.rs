@@ -149,8 +149,8 @@ impl DeadLetters {
         Ok(says_all)
     }
 
-    /// Another run would send the same, and each would write over the other's notes.
-    fn refuse_others(&self) -> Result<(), ClusterError> {
+    /// An error where another run notes what it sends: it would send the same, and each would write over the other's notes.
+    pub fn refuse_others(&self) -> Result<(), ClusterError> {
         let topic = &self.topic;
         let partitions: Vec<_> =
             self.notes.keys().map(|number| Partition { topic: topic.clone(), number: *number }).collect();
