@@ -66,14 +66,6 @@ struct Tally {
 
 impl Sending {
     pub(super) async fn run(self, settings: &Settings, printer: &mut Printer) -> Result<Exit, ClusterError> {
-        // From here on a signal does not end the process by itself.
-        let mut signals = match StopSignals::new() {
-            Ok(signals) => signals,
-            Err(error) => {
-                printer.complain(&format!("error: no signals can be waited for: {error}"));
-                return Ok(Exit::Internal);
-            }
-        };
         let config = kafka_config(settings);
         let mut tally = self.survey(settings, &config)?;
         if self.dry_run || tally.chosen == 0 {
@@ -83,6 +75,14 @@ impl Sending {
         }
         let mut letters = Reader::open(settings, &config, self.which())?;
         let sender = Sender::new(&config)?;
+        // From here on a signal does not end the process by itself: what is sent is noted first.
+        let mut signals = match StopSignals::new() {
+            Ok(signals) => signals,
+            Err(error) => {
+                printer.complain(&format!("error: no signals can be waited for: {error}"));
+                return Ok(Exit::Internal);
+            }
+        };
         // A right that is missing shows before anything is sent.
         letters.0.keep_notes()?;
         let mut sent = HashSet::new();
