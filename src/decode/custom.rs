@@ -24,38 +24,82 @@ pub(super) fn name(Mapping { id, records, .. }: &Mapping) -> String {
 
 /// As the shapes do.
 pub(super) fn read(mapping: &Mapping, object: &Fields<'_, '_>) -> Result<Option<Reading>, Rejection> {
-    if !object.has(mapping.id.as_str()) {
+    let Mapping { id, severity, tenant, updated, created, records: _ } = mapping;
+    if !object.has(id.as_str()) {
         return Ok(None);
     }
-    let Told { tenant, severity, updated, created } = told(mapping, object)?;
-    let id = object.alert_id(mapping.id.as_str())?;
-    Ok(Some(Reading::of(None, Alert { id, tenant, severity, updated, created })))
+    let time = |pointer: &Option<Pointer>| at(pointer.as_ref(), |pointer| object.time(pointer));
+    Ok(Some(Reading::of(
+        None,
+        Alert {
+            id: object.alert_id(id.as_str())?,
+            tenant: at(tenant.as_ref(), |pointer| object.tenant(pointer))?,
+            severity: at(severity.as_ref(), |pointer| object.severity(pointer))?,
+            updated: time(updated)?,
+            created: time(created)?,
+        },
+    )))
 }
 
-/// What an alert does not tell itself, and the object around its list tells of all in it, at the same pointer.
-pub(super) fn complete(mapping: &Mapping, alert: &mut Alert, around: &Fields<'_, '_>) {
-    // What is there more than once tells nothing.
-    let Ok(told) = told(mapping, around) else { return };
-    if alert.severity == Severity::Unspecified {
-        alert.severity = told.severity;
-    }
-    alert.tenant = alert.tenant.take().or(told.tenant);
-    alert.updated = alert.updated.or(told.updated);
-    alert.created = alert.created.or(told.created);
+/// What is at a pointer, if there is one.
+fn at<T: Default>(pointer: Option<&Pointer>, read: impl FnOnce(&str) -> Result<T, Rejection>) -> Result<T, Rejection> {
+    pointer.map_or_else(|| Ok(T::default()), |pointer| read(pointer.as_str()))
 }
 
-/// What an object tells beside the id.
-struct Told {
+/// What the object around a list tells of all alerts in it.
+pub(super) struct Told {
     tenant: Option<Arc<str>>,
     severity: Severity,
     updated: Option<Timestamp>,
     created: Option<Timestamp>,
 }
 
-fn told(mapping: &Mapping, object: &Fields<'_, '_>) -> Result<Told, Rejection> {
-    let Mapping { id: _, severity, tenant, updated, created, records: _ } = mapping;
-    let time = |pointer: &Option<Pointer>| pointer.as_ref().map_or(Ok(None), |pointer| object.time(pointer.as_str()));
-    let tenant = tenant.as_ref().map_or(Ok(None), |pointer| object.tenant(pointer.as_str()));
-    let severity = severity.as_ref().map_or(Ok(Severity::Unspecified), |pointer| object.severity(pointer.as_str()));
-    Ok(Told { tenant: tenant?, severity: severity?, updated: time(updated)?, created: time(created)? })
+/// What is there more than once tells nothing.
+pub(super) fn told_around(mapping: &Mapping, object: &Fields<'_, '_>) -> Told {
+    let time = |pointer: &Option<Pointer>| at(pointer.as_ref(), |pointer| object.time(pointer)).unwrap_or_default();
+    Told {
+        tenant: at(mapping.tenant.as_ref(), |pointer| object.tenant(pointer)).unwrap_or_default(),
+        severity: at(mapping.severity.as_ref(), |pointer| object.severity(pointer)).unwrap_or_default(),
+        updated: time(&mapping.updated),
+        created: time(&mapping.created),
+    }
+}
+
+/// Of what an item has nothing itself. Something that can't be read is something.
+#[expect(clippy::struct_excessive_bools, reason = "each is a member of the mapping")]
+pub(super) struct Untold {
+    tenant: bool,
+    severity: bool,
+    updated: bool,
+    created: bool,
+}
+
+impl Untold {
+    pub(super) const ALL: Self = Self { tenant: true, severity: true, updated: true, created: true };
+
+    pub(super) fn by(mapping: &Mapping, object: &Fields<'_, '_>) -> Self {
+        let lacks = |pointer: &Option<Pointer>| pointer.as_ref().is_none_or(|pointer| !object.has(pointer.as_str()));
+        Self {
+            tenant: lacks(&mapping.tenant),
+            severity: lacks(&mapping.severity),
+            updated: lacks(&mapping.updated),
+            created: lacks(&mapping.created),
+        }
+    }
+}
+
+/// Adds to an alert what is told around it and not by itself, by whatever shape that was read.
+pub(super) fn complete(alert: &mut Alert, untold: &Untold, told: &Told) {
+    if untold.tenant && alert.tenant.is_none() {
+        alert.tenant.clone_from(&told.tenant);
+    }
+    if untold.severity && alert.severity == Severity::Unspecified {
+        alert.severity = told.severity;
+    }
+    if untold.updated {
+        alert.updated = alert.updated.or(told.updated);
+    }
+    if untold.created {
+        alert.created = alert.created.or(told.created);
+    }
 }

@@ -85,11 +85,14 @@ impl<'de> Visitor<'de> for Item<'_, '_, 'de> {
         let decoder = walk.decoder();
         let mut fields = Fields::new(decoder.tree());
         let (mut lists, mut is_certain) = (0, false);
-        let before = walk.alerts();
+        let mut held_before = None;
         while let Some(name) = map.next_key::<Text<'de>>()? {
             if let Some(list) = decoder.list_below(name.as_str()) {
                 fields.note(name);
                 let ListAt { below, is_mapped, .. } = list;
+                if *is_mapped && held_before.is_none() {
+                    held_before = Some(walk.hold());
+                }
                 let holds_one = map.next_value_seed(List { item: Item::new(walk, nested), below })?;
                 lists += usize::from(holds_one);
                 is_certain |= holds_one && *is_mapped;
@@ -97,14 +100,13 @@ impl<'de> Visitor<'de> for Item<'_, '_, 'de> {
                 fields.take(name, &mut map)?;
             }
         }
+        if let Some(before) = held_before {
+            walk.release(before, &fields);
+        }
         // Where it is unclear what holds the alerts, any choice would silently lose what another finds.
         match lists {
             0 => walk.object(&fields, nested, original),
-            1 if is_certain => {
-                walk.complete_from(before, &fields);
-                Ok(())
-            }
-            1 if !walk.is_known(&fields) => Ok(()),
+            1 if is_certain || !walk.is_known(&fields) => Ok(()),
             1 => walk.stop(unknown(format!("{fields} holds a list and is an alert itself"))),
             _ => walk.stop(unknown(format!("{fields} holds more than one list"))),
         }

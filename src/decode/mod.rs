@@ -36,7 +36,7 @@ pub use self::{
 };
 use self::{fields::Fields, list::ListAt, tree::Tree, walk::Walk};
 use crate::domain::{
-    alert::Alert,
+    alert::{Alert, AlertId},
     filter::Filter,
     format::{InputFormat, Mapping},
     outcome::{Reason, Rejection, Skip},
@@ -60,6 +60,8 @@ pub struct Decoded {
     pub alerts: Vec<Indexed>,
     /// One for each item that needs neither a call nor an output.
     pub skips: Vec<Skip>,
+    /// The alerts among them that the filter left out: each with its place, as in [`Indexed`].
+    pub unwanted: Vec<(usize, AlertId)>,
     /// All items that can't be used, as one: the dead letter carries the whole message anyway.
     pub rejection: Option<Rejection>,
 }

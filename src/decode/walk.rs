@@ -5,9 +5,15 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::Timestamp;
 use serde::de::Error;
 
-use super::{Decoded, Decoder, Indexed, MAX_ITEMS, Original, Reading, custom, fields::Fields, syntax, text};
+use super::{
+    Decoded, Decoder, Indexed, MAX_ITEMS, Original, Reading,
+    custom::{self, Untold},
+    fields::Fields,
+    syntax, text,
+};
 use crate::domain::{
     alert::{Alert, AlertId, Severity},
+    format::Mapping,
     outcome::{Reason, Rejection, Skip},
 };
 
@@ -29,6 +35,10 @@ pub(super) struct Walk<'d> {
     first_of: HashMap<AlertId, usize>,
     /// And where the same id under another tenant than that one's.
     of_further_tenants: HashMap<(AlertId, Arc<str>), usize>,
+    /// How many lists of the operator's own are around what comes now.
+    holding: usize,
+    /// What was found in these.
+    held: Vec<Held>,
     /// How many items were met.
     items: usize,
     faults: Faults,
@@ -55,6 +65,8 @@ impl<'d> Walk<'d> {
             first_of: HashMap::new(),
             of_further_tenants: HashMap::new(),
             room_for_copies,
+            holding: 0,
+            held: Vec::new(),
             items: 0,
             faults: Faults::default(),
             stopped: None,
@@ -83,7 +95,7 @@ impl<'d> Walk<'d> {
             Some(Ok(Reading::Alert(alert))) => {
                 let wanted = self.decoder.filter.looks_at_detection_sources();
                 let source = wanted.then(|| self.decoder.detection_source(object)).flatten();
-                self.alert(alert, original, source)
+                self.alert(alert, original, source, |mapping| Untold::by(mapping, object))
             }
             Some(Ok(Reading::Skip(skip))) => self.skip(skip),
             Some(Err(rejection)) => self.unusable(rejection),
@@ -97,23 +109,33 @@ impl<'d> Walk<'d> {
         self.decoder.read(object).is_some()
     }
 
-    /// How many alerts were found.
-    pub(super) fn alerts(&self) -> usize {
-        self.found.alerts.len()
+    /// A list of the operator's own begins: what is found in it is held until the object around it has told the rest. Returns how
+    /// many are held before it.
+    pub(super) fn hold(&mut self) -> usize {
+        self.holding += 1;
+        self.held.len()
     }
 
-    /// What the message around a list of the operator's own tells of the alerts in it, which were found from `first` on.
-    pub(super) fn complete_from(&mut self, first: usize, around: &Fields<'_, '_>) {
-        let Some(mapping) = self.decoder.mapping() else { return };
-        for Indexed { alert, .. } in self.found.alerts.iter_mut().skip(first) {
-            custom::complete(mapping, alert, around);
+    /// The object `around` a list has ended, before which so many were held.
+    pub(super) fn release(&mut self, before: usize, around: &Fields<'_, '_>) {
+        if let Some(mapping) = self.decoder.mapping() {
+            let told = custom::told_around(mapping, around);
+            for Held { alert, untold, .. } in self.held.iter_mut().skip(before) {
+                custom::complete(alert, untold, &told);
+            }
+        }
+        self.holding -= 1;
+        if self.holding == 0 {
+            for Held { index, alert, original, detection_source, .. } in std::mem::take(&mut self.held) {
+                self.found(index, alert, |_, _| original, detection_source);
+            }
         }
     }
 
     /// An item that is a text.
     pub(super) fn text<E: Error>(&mut self, text: &str, original: Option<&str>) -> Result<(), E> {
         match self.decoder.bare_id(text) {
-            Some(Reading::Alert(alert)) => self.alert(alert, original, None),
+            Some(Reading::Alert(alert)) => self.alert(alert, original, None, |_| Untold::ALL),
             Some(Reading::Skip(skip)) => self.skip(skip),
             None => self.unusable(unknown("text is no alert".into())),
         }
@@ -156,22 +178,44 @@ impl<'d> Walk<'d> {
     fn leave_out_unwanted(&mut self, now: Timestamp) {
         let filter = &self.decoder.filter;
         let mut sources = std::mem::take(&mut self.detection_sources).into_iter();
-        let Decoded { alerts, skips, .. } = &mut self.found;
-        alerts.retain(|Indexed { alert, .. }| {
-            let refused = filter.refuses(alert, sources.next().flatten().as_deref(), now);
-            skips.extend(refused);
-            refused.is_none()
+        let Decoded { alerts, skips, unwanted, .. } = &mut self.found;
+        alerts.retain(|Indexed { index, alert, .. }| {
+            let Some(refused) = filter.refuses(alert, sources.next().flatten().as_deref(), now) else { return true };
+            skips.push(refused);
+            unwanted.push((*index, alert.id.clone()));
+            false
         });
     }
 
-    /// An alert, or what an item adds to the one that is there. The same id under another tenant is another alert.
+    /// An item that is about an alert.
     fn alert<E: Error>(
         &mut self,
         alert: Alert,
         original: Option<&str>,
         detection_source: Option<&str>,
+        untold: impl Fn(&Mapping) -> Untold,
     ) -> Result<(), E> {
         let index = self.next_index()?;
+        let detection_source = detection_source.map(Into::into);
+        let keep = |payload: &[u8], room: &mut usize| Original::within(payload, original?, room);
+        match self.decoder.mapping().filter(|_| self.holding > 0) {
+            Some(mapping) => {
+                let (untold, original) = (untold(mapping), keep(self.payload, &mut self.room_for_copies));
+                self.held.push(Held { index, alert, untold, original, detection_source });
+            }
+            None => self.found(index, alert, keep, detection_source),
+        }
+        Ok(())
+    }
+
+    /// An alert, or what an item adds to the one that is there. The same id under another tenant is another alert.
+    fn found(
+        &mut self,
+        index: usize,
+        alert: Alert,
+        original: impl FnOnce(&[u8], &mut usize) -> Option<Original>,
+        detection_source: Option<Box<str>>,
+    ) {
         let alerts = &mut self.found.alerts;
         let first = *self.first_of.entry(alert.id.clone()).or_insert(alerts.len());
         let known = alerts.get(first).and_then(|indexed| indexed.alert.tenant.as_ref());
@@ -184,17 +228,15 @@ impl<'d> Walk<'d> {
         if let Some(known) = alerts.get_mut(at) {
             merge(&mut known.alert, alert);
             if let Some(source @ None) = self.detection_sources.get_mut(at) {
-                *source = detection_source.map(Into::into);
+                *source = detection_source;
             }
         } else {
-            let (payload, room) = (self.payload, &mut self.room_for_copies);
-            let original = original.and_then(|item| Original::within(payload, item, room));
+            let original = original(self.payload, &mut self.room_for_copies);
             alerts.push(Indexed { index, alert, original });
             if self.decoder.filter.looks_at_detection_sources() {
-                self.detection_sources.push(detection_source.map(Into::into));
+                self.detection_sources.push(detection_source);
             }
         }
-        Ok(())
     }
 
     fn next_index<E: Error>(&mut self) -> Result<usize, E> {
@@ -205,6 +247,15 @@ impl<'d> Walk<'d> {
         self.items += 1;
         Ok(self.items - 1)
     }
+}
+
+/// An alert of a list whose object may tell more of it.
+struct Held {
+    index: usize,
+    alert: Alert,
+    untold: Untold,
+    original: Option<Original>,
+    detection_source: Option<Box<str>>,
 }
 
 pub(super) fn unknown(detail: String) -> Rejection {

@@ -62,3 +62,50 @@ impl Parts {
         self.messages.retain(|_, message| !ended.contains(&message.log));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        dispatcher::window::Size,
+        domain::{
+            alert::AlertId,
+            record::{Epoch, Partition},
+        },
+    };
+
+    fn open(log: Log) -> Open {
+        let receipt =
+            Receipt { partition: Partition { topic: "in".into(), number: 0 }, offset: 7, epoch: Epoch::default() };
+        let record = Record { receipt, key: None, payload: None, headers: Vec::new(), timestamp: None };
+        Open { record: Arc::new(record), log, size: Size::new(1, None), writes: None, acknowledged: 0 }
+    }
+
+    fn part(place: usize) -> Part {
+        Part::of(place, &AlertId::parse("a").unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_alert_is_published_with_the_last_of_its_writes_and_a_record_is_kept_as_long_as_one_is_on_its_way() {
+        let (mut parts, log) = (Parts::default(), Log::default());
+        let (id, open) = (RecordId(1), open(log));
+        parts.begin(id, &open, part(0), 2);
+        parts.begin(id, &open, part(1), 1);
+        assert_eq!(parts.written(id, part(0)), None);
+        assert_eq!(parts.written(id, part(1)).map(|(receipt, _)| receipt.offset), Some(7));
+        assert!(parts.is_any_of(&[log]) && parts.record(id).is_some());
+        assert_eq!(parts.written(id, part(0)).map(|(_, of)| of), Some(log));
+        assert!(!parts.is_any_of(&[log]) && parts.record(id).is_none());
+    }
+
+    #[test]
+    fn of_a_log_that_has_ended_nothing_is_noted() {
+        let mut parts = Parts::default();
+        let (ended, other) = (Log::default(), Log::default().next());
+        parts.begin(RecordId(1), &open(ended), part(0), 1);
+        parts.begin(RecordId(2), &open(other), part(0), 1);
+        parts.forget(&[ended]);
+        assert_eq!(parts.written(RecordId(1), part(0)), None);
+        assert!(parts.written(RecordId(2), part(0)).is_some());
+    }
+}

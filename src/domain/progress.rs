@@ -43,10 +43,11 @@ impl Progress {
         Self { settled, end: Some(next), next: Some(next), ..Self::default() }
     }
 
-    /// The same, from a commit at `next` and what its metadata [says](Self::beyond).
+    /// The same, from a commit at `next` and what its metadata [says](Self::beyond). What it says of published alerts is left out
+    /// where it can't be read: then they are published again.
     pub fn resume_committed(next: i64, beyond: &str) -> Result<Self, Unreadable> {
         let mut progress = Self::resume(next, Settled::read(next, beyond)?);
-        progress.published = published::read(next, beyond)?;
+        progress.published = published::read(next, beyond).unwrap_or_default();
         progress.published.retain(|offset, _| !progress.settled.contains(*offset));
         Ok(progress)
     }
@@ -166,6 +167,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::domain::alert::AlertId;
 
     /// The most bytes that telling what is settled may take, however the open records end.
     fn longest_text(progress: &Progress) -> usize {
@@ -255,6 +257,50 @@ mod tests {
         }
         assert_eq!(next.watermark(), delivered.last().map(|last| last + 1));
         assert!(next.settled().is_empty());
+    }
+
+    fn part(place: usize) -> Part {
+        Part::of(place, &AlertId::parse("a").unwrap()).unwrap()
+    }
+
+    /// From reader to reader, until the record is settled or is gone.
+    #[test]
+    fn what_is_published_of_an_open_record_is_told_to_whoever_reads_it_next() {
+        let mut progress = Progress::default();
+        (7..=9).for_each(|offset| assert!(progress.open(offset)));
+        progress.publish(8, part(2));
+        progress.publish(9, part(1));
+        progress.settle(9);
+        progress.publish(9, part(3));
+        let again = |progress: &Progress| {
+            Progress::resume_committed(progress.watermark().unwrap(), &progress.beyond(4_096)).unwrap()
+        };
+        let mut second = again(&progress);
+        assert_eq!(second.published(8), Some(&[part(2)].into_iter().collect()));
+        assert_eq!((second.published(7), second.published(9)), (None, None), "open as a whole, and settled");
+        // It was not even read again when the next took over.
+        let mut third = again(&second);
+        for progress in [&mut second, &mut third] {
+            assert!(progress.open(7) && progress.open(8) && !progress.open(9));
+            progress.publish(8, part(0));
+            assert_eq!(progress.published(8), Some(&[part(0), part(2)].into_iter().collect()));
+        }
+        second.settle(8);
+        assert_eq!((second.published(8), second.beyond(4_096)), (None, "alert-ips/1:G".to_owned()));
+        third.unpublish(8);
+        assert_eq!(third.published(8), None);
+        // Kafka has removed both: nobody reads them again.
+        let mut fourth = again(&progress);
+        assert!(fourth.open(12));
+        assert_eq!((fourth.published(8), fourth.beyond(4_096)), (None, String::new()));
+    }
+
+    /// As it is where nothing is settled beyond, and the notes are of another version.
+    #[test]
+    fn notes_that_can_not_be_read_cost_no_more_than_themselves() {
+        let progress = Progress::resume_committed(7, "alert-ips/1:C.of another version").unwrap();
+        assert!(progress.settled().contains(8));
+        assert_eq!(progress.published(7), None);
     }
 
     #[test]

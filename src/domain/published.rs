@@ -97,8 +97,8 @@ pub fn write<'a>(
         let check = (0..CHECK).map(|n| character(u8::try_from(published.check >> (6 * n) & 0x3F).unwrap_or_default()));
         let message = format!("{MESSAGE}{:x},{}", offset - next, check.collect::<String>());
         // All of a message's or nothing: the check is of all.
-        let places = published.places.write_from(0, usize::MAX);
-        if !places.is_empty() && text.len() + message.len() + places.len() <= most {
+        let (places, says_all) = published.places.write_from(0, most.saturating_sub(text.len() + message.len()));
+        if says_all && !places.is_empty() {
             text.push_str(&message);
             text.push_str(&places);
         }

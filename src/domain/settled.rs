@@ -109,18 +109,20 @@ impl Settled {
     /// The text for a commit at `next`, of at most `most` bytes: what does not fit is left out from the top, as if it were
     /// open. Empty where nothing is settled beyond.
     pub fn write(&self, next: i64, most: usize) -> String {
-        let text = self.write_from(next, most.saturating_sub(PREFIX.len()));
+        let (text, _) = self.write_from(next, most.saturating_sub(PREFIX.len()));
         if text.is_empty() { text } else { format!("{PREFIX}{text}") }
     }
 
-    /// The same without what the text begins with.
-    pub(super) fn write_from(&self, next: i64, most: usize) -> String {
+    /// The same without what the text begins with, and whether it says all.
+    pub(super) fn write_from(&self, next: i64, most: usize) -> (String, bool) {
         let mut text = String::new();
+        let mut says_all = true;
         let mut at = next;
         // Up to where it says that something is settled.
         let mut says = 0;
         while let Some(piece) = self.piece(&mut at) {
             if text.len() + piece.len() > most {
+                says_all = false;
                 break;
             }
             text.extend(piece.iter().map(|value| character(*value)));
@@ -128,7 +130,7 @@ impl Settled {
             says = if is_open { says } else { text.len() };
         }
         text.truncate(says);
-        text
+        (text, says_all)
     }
 
     /// The next piece of the text, from `at` on: the bits of five offsets, or the digits of a run.

@@ -186,7 +186,8 @@ impl Pipeline {
                 }
                 Err(LetGo) => return Err(LetGo),
             };
-            let is_last = undecided == 0 && let_go.is_ok();
+            // With a rejection the dead letter comes after it.
+            let is_last = undecided == 0 && let_go.is_ok() && rejections.is_empty();
             match (decision, &outlet, part) {
                 (Ok(writes), Some(outlet), Some(part)) if !is_last && !writes.is_empty() => {
                     decided.early += writes.len();
@@ -215,8 +216,11 @@ impl Pipeline {
         leaving: &CancellationToken,
     ) -> Result<Put<'_>, LetGo> {
         let (message, room) = self.decoded(record).await;
-        let parts = message.alerts.iter().filter_map(|Indexed { index, alert, .. }| Part::of(*index, &alert.id));
-        let begins_anew = published.is_some_and(|published| !published.is_of(parts));
+        // What the filter leaves out now may have been published before.
+        let unwanted = message.unwanted.iter().map(|(index, id)| (*index, id));
+        let all = message.alerts.iter().map(|Indexed { index, alert, .. }| (*index, &alert.id)).chain(unwanted);
+        let mut parts = all.filter_map(|(index, id)| Part::of(index, id));
+        let begins_anew = published.is_some_and(|published| !published.is_of(&mut parts));
         let published = published.filter(|_| !begins_anew);
         message.skips.iter().for_each(|skip| self.metrics.skipped(*skip));
         let mut questions = Vec::with_capacity(message.alerts.len());

@@ -6,7 +6,9 @@ use alert_ips::{
     decode::Decoder,
     defender::account::{AccountHandle, LetGo},
     domain::{
-        alert::AlertId,
+        alert::{AlertId, Severity},
+        filter::Filter,
+        format::InputFormat,
         outcome::Reason,
         output::Output,
         published::{Part, Published},
@@ -14,7 +16,7 @@ use alert_ips::{
     },
     observe::metrics::Metrics,
     pipeline::{Accounts, Decided, Early, MAX_OPEN_ALERTS, Outlet, Pipeline, RecordId, Write, Written},
-    sim::{Answer, Mix, Plan},
+    sim::{Answer, Latency, Mix, Plan},
 };
 use rstest::rstest;
 use serde_json::Value;
@@ -125,6 +127,53 @@ async fn what_is_published_is_neither_asked_nor_written_again(#[case] parts: &[(
 async fn what_is_published_of_others_says_nothing_of_these() {
     let (ids, begins_anew) = written_beside(published(&[(1, "b"), (2, "x")]), FOUR).await;
     assert_eq!((ids.len(), begins_anew), (4, true));
+}
+
+/// By its age, for example, which grows while others of the message wait.
+#[tokio::test(start_paused = true)]
+async fn what_the_filter_leaves_out_since_was_published_all_the_same() {
+    let world = World::all_found(1);
+    let mut pipeline = pipeline(&world, [(TENANT.to_owned(), world.account.clone())]);
+    let filter = Filter { severities: vec![Severity::High], ..Filter::default() };
+    pipeline.decoder = Decoder::new(InputFormat::Auto, None, filter);
+    let message = record(
+        r#"[{"id":"a","severity":"Low"},{"id":"b","severity":"High"},{"id":"c","severity":"High"},{"id":"d","severity":"Low"}]"#,
+    );
+    let published = published(&[(0, "a"), (1, "b")]);
+    let decided =
+        Arc::new(pipeline).process(message, Some(outlet().0), Some(published), CancellationToken::new()).await.unwrap();
+    assert_eq!((decided.early, json(&decided.writes[0])["alert_id"].as_str()), (0, Some("c")));
+    assert_eq!((decided.writes.len(), world.sim.counts().calls), (1, 1));
+}
+
+/// While Kafka does not take the dead letter, the record stays open, and what it led to beside is published.
+#[tokio::test(start_paused = true)]
+async fn an_alert_beside_what_can_not_be_used_is_noted_as_published() {
+    let world = World::all_found(1);
+    let pipeline = Arc::new(pipeline(&world, [(TENANT.to_owned(), world.account.clone())]));
+    let (outlet, mut early) = outlet();
+    let message = record(r#"[{"id":"../x"},{"id":"a"}]"#);
+    let decided = pipeline.process(message, Some(outlet), None, CancellationToken::new()).await.unwrap();
+    assert_eq!(early.recv().await.unwrap().part, part(1, "a"));
+    assert!(matches!(&decided.writes[..], [Write { what: Written::DeadLetter(_), .. }]), "{decided:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_message_that_is_let_go_what_is_on_the_wire_is_written() {
+    let world = World::new(1, Plan::new(1, Mix::ALL_FOUND), |account, _| account.terms.max_in_flight = 1);
+    world.sim.switch(|switches| switches.latency = Latency::Fixed(Duration::from_secs(5)));
+    let pipeline = Arc::new(pipeline(&world, [(TENANT.to_owned(), world.account.clone())]));
+    let (outlet, mut early) = outlet();
+    let leaving = CancellationToken::new();
+    let living = tokio::spawn(Arc::clone(&pipeline).process(record(FOUR), Some(outlet), None, leaving.clone()));
+    while world.sim.counts().calls == 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    leaving.cancel();
+    pipeline.accounts.let_go_of_withdrawn();
+    assert!(living.await.unwrap().is_err());
+    assert_eq!(early.recv().await.unwrap().part, part(0, "a"));
+    assert_eq!((early.recv().await.is_none(), world.sim.counts().calls), (true, 1));
 }
 
 #[tokio::test(start_paused = true)]

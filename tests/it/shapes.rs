@@ -152,6 +152,38 @@ fn what_an_item_of_a_mapped_list_does_not_tell_the_message_around_it_does(#[case
 }
 
 #[test]
+fn each_message_tells_of_the_alerts_in_its_own_list_before_those_of_one_id_become_one() {
+    let reader = Decoder::new(InputFormat::Auto, Some(mapping(Some("/batch/items"))), Filter::default());
+    let message = |owner: &str, around: &str, level: &str| {
+        format!(
+            r#"{{"owner":["{owner}"],"detection":{{"level":"{around}"}},"batch":{{"items":[{{"detection":{{"alert/id":"a"{level}}}}}]}}}}"#
+        )
+    };
+    let told = |messages: [String; 2]| {
+        let decoded = reader.decode(Some(format!("[{}]", messages.join(",")).as_bytes()), NOW);
+        let told = decoded
+            .alerts
+            .into_iter()
+            .map(|Indexed { index, alert, .. }| (index, alert.tenant.as_deref().map(str::to_owned), alert.severity));
+        told.collect::<Vec<_>>()
+    };
+    let of = |tenant: &str| Some(tenant.to_owned());
+    assert_eq!(
+        told([message("x.example", "low", ""), message("y.example", "high", "")]),
+        [(0, of("x.example"), Severity::Low), (1, of("y.example"), Severity::High)]
+    );
+    assert_eq!(
+        told([message("x.example", "low", ""), message("x.example", "high", "")]),
+        [(0, of("x.example"), Severity::High)]
+    );
+    // It says something, if nothing that is known.
+    assert_eq!(
+        told([message("x.example", "low", r#","level":"P1""#), message("y.example", "low", r#","level":"Medium""#)]),
+        [(0, of("x.example"), Severity::Unspecified), (1, of("y.example"), Severity::Medium)]
+    );
+}
+
+#[test]
 fn with_a_mapping_alone_nothing_else_is_read() {
     let decoder = Decoder::new(InputFormat::Custom, Some(mapping(None)), Filter::default());
     for name in ["graph.json", "list-page.json", "bare-ids.txt"] {

@@ -16,7 +16,7 @@ use super::super::{
 use crate::{
     config::Settings,
     daemon,
-    decode::{Decoded, Indexed},
+    decode::{Decoded, Indexed, schema_id},
     domain::alert::Alert,
 };
 
@@ -35,12 +35,19 @@ pub(super) fn tell(file: &Path, settings: &Settings, now: Timestamp, printer: &m
             return Exit::No;
         }
     };
+    if let (Some(registry), Some((id, _))) = (&settings.input.registry, schema_id(&payload)) {
+        printer.say(&format!(
+            "it is written with the schema {id}, for which the daemon asks {}: what it says can't be shown here",
+            registry.url
+        ));
+        return Exit::Done;
+    }
     let decoded = daemon::decoder(settings).decode(Some(&payload), now);
     printer.say(&text(&decoded, settings, now));
     if decoded.rejection.is_none() { Exit::Done } else { Exit::No }
 }
 
-fn text(Decoded { alerts, skips, rejection }: &Decoded, settings: &Settings, now: Timestamp) -> String {
+fn text(Decoded { alerts, skips, rejection, .. }: &Decoded, settings: &Settings, now: Timestamp) -> String {
     let mut text = vec![format!("the message holds {}", counted(alerts.len(), "alert"))];
     if !alerts.is_empty() {
         let head = ["PLACE", "ID", "SEVERITY", "TENANT", "UPDATED", "CREATED", "IS"].map(str::to_owned).to_vec();
