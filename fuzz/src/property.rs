@@ -122,9 +122,9 @@ fn mapping(records: Option<&str>) -> Mapping {
 }
 
 pub(crate) fn assert_sound(decoded: &Decoded) {
-    let Decoded { alerts, skips, rejection } = decoded;
+    let Decoded { alerts, skips, unwanted, rejection } = decoded;
     assert!(!alerts.is_empty() || !skips.is_empty() || rejection.is_some(), "never nothing");
-    assert!(alerts.len() + skips.len() <= MAX_ITEMS);
+    assert!(alerts.len() + skips.len() <= MAX_ITEMS && unwanted.len() <= skips.len());
     assert!(alerts.is_sorted_by(|a, b| a.index < b.index), "in the order of their first items");
     assert!(alerts.last().is_none_or(|last| last.index < MAX_ITEMS));
     let mut distinct = HashSet::new();
