@@ -21,7 +21,10 @@ fn an_input_that_is_created_anew_is_read_from_its_beginning(#[case] delivery: &s
     let all = [ids(&old), ids(&new)].concat();
     topics.seed(old);
     let mut daemon = Daemon::start(&config(&topics, &service, delivery));
-    // Most of it is read, and open.
+    // All of it is read, and most of it open.
+    daemon.wait_for("all is read", LONG, |daemon| {
+        (daemon.metric("alert_ips_records_consumed_total")? >= 100.0).then_some(())
+    });
     wait_for_some(&mut daemon, &topics);
     daemon.pause();
     thread::sleep(Duration::from_millis(500));
@@ -52,7 +55,10 @@ fn an_input_that_was_away_is_read_from_its_beginning(#[case] delivery: &str) {
     let (old, new) = (alerts(1, 100), alerts(2, 50));
     let all = [ids(&old), ids(&new)].concat();
     topics.seed(old);
-    wait_for_some(&mut daemon, &topics);
+    // What is not read when it is deleted is gone.
+    daemon.wait_for("all is read", LONG, |daemon| {
+        (daemon.metric("alert_ips_records_consumed_total")? >= 100.0).then_some(())
+    });
     topics.delete(&topics.input);
     let words = daemon.wait_for_words("a topic is missing");
     assert!(words.contains(&topics.input) && words.contains("alert-ips topics --create"), "{words}");
