@@ -30,6 +30,9 @@ const PARTITIONS: i32 = 3;
 /// How long the broker has for each answer, also on a machine with more to do than it can.
 pub(super) const ANSWER: Duration = super::LONG;
 
+/// How long one client is waited for where another can be asked.
+const MOMENT: Duration = Duration::from_secs(5);
+
 /// Counts the seeded messages, so that what is read back finds its expectation.
 const SEED_HEADER: &str = "seed";
 
@@ -302,7 +305,7 @@ impl Topics {
     /// How many records a topic holds.
     pub fn count(&self, topic: &str) -> i64 {
         let consumer = self.consumer();
-        (0..PARTITIONS).map(|number| end(&consumer, topic, number)).sum()
+        (0..PARTITIONS).map(|number| end(self, &consumer, topic, number)).sum()
     }
 
     /// Offsets of the input that the group has not committed.
@@ -310,7 +313,7 @@ impl Topics {
         let consumer = self.consumer();
         let committed = self.committed();
         let open = committed.elements().into_iter().map(|partition| {
-            let end = end(&consumer, &self.input, partition.partition());
+            let end = end(self, &consumer, &self.input, partition.partition());
             match partition.offset() {
                 Offset::Offset(next) => end - next,
                 _ => end,
@@ -423,11 +426,11 @@ impl Seeding<'_> {
     }
 }
 
-/// One past the newest record of a partition. A broker that has just come back may not lead it yet.
-fn end(consumer: &BaseConsumer, topic: &str, number: i32) -> i64 {
-    super::eventually("a partition has a leader", ANSWER, || {
-        consumer.fetch_watermarks(topic, number, ANSWER).ok().map(|(_, end)| end)
-    })
+/// One past the newest record of a partition. A broker that has just come back may not lead it yet, and a client that asks for a
+/// topic too soon after it was created asks on and on, as fast as it can: then another asks.
+fn end(topics: &Topics, consumer: &BaseConsumer, topic: &str, number: i32) -> i64 {
+    let ask = |consumer: &BaseConsumer| consumer.fetch_watermarks(topic, number, MOMENT).ok().map(|(_, end)| end);
+    ask(consumer).unwrap_or_else(|| super::eventually("a partition has a leader", ANSWER, || ask(&topics.consumer())))
 }
 
 fn options() -> AdminOptions {
