@@ -76,6 +76,7 @@ pub(super) fn aligned(rows: &[Vec<String>]) -> String {
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
+
 /// A text of others for one line of the screen: what is no visible character is escaped.
 pub(super) fn readable(text: &str) -> String {
     let shown =

@@ -219,8 +219,8 @@ impl Pipeline {
         // What the filter leaves out now may have been published before.
         let unwanted = message.unwanted.iter().map(|(index, id)| (*index, id));
         let all = message.alerts.iter().map(|Indexed { index, alert, .. }| (*index, &alert.id)).chain(unwanted);
-        let mut parts = all.filter_map(|(index, id)| Part::of(index, id));
-        let begins_anew = published.is_some_and(|published| !published.is_of(&mut parts));
+        let parts = all.filter_map(|(index, id)| Part::of(index, id));
+        let begins_anew = published.is_some_and(|published| !published.is_of(parts));
         let published = published.filter(|_| !begins_anew);
         message.skips.iter().for_each(|skip| self.metrics.skipped(*skip));
         let mut questions = Vec::with_capacity(message.alerts.len());

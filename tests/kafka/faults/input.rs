@@ -4,7 +4,9 @@ use std::{thread, time::Duration};
 
 use rstest::rstest;
 
-use super::{BOTH, RECOVERY, alerts, assert_delivered, config, ids, published, service, wait_for_some};
+use super::{
+    BOTH, RECOVERY, alerts, assert_delivered, config, ids, published, service, wait_for_some, wait_until_read,
+};
 use crate::harness::{Broker, Daemon, LONG, Topics};
 
 const RECREATED: &str = "was deleted and created anew";
@@ -22,9 +24,7 @@ fn an_input_that_is_created_anew_is_read_from_its_beginning(#[case] delivery: &s
     topics.seed(old);
     let mut daemon = Daemon::start(&config(&topics, &service, delivery));
     // All of it is read, and most of it open.
-    daemon.wait_for("all is read", LONG, |daemon| {
-        (daemon.metric("alert_ips_records_consumed_total")? >= 100.0).then_some(())
-    });
+    wait_until_read(&mut daemon, 100.0);
     wait_for_some(&mut daemon, &topics);
     daemon.pause();
     thread::sleep(Duration::from_millis(500));
@@ -56,9 +56,7 @@ fn an_input_that_was_away_is_read_from_its_beginning(#[case] delivery: &str) {
     let all = [ids(&old), ids(&new)].concat();
     topics.seed(old);
     // What is not read when it is deleted is gone.
-    daemon.wait_for("all is read", LONG, |daemon| {
-        (daemon.metric("alert_ips_records_consumed_total")? >= 100.0).then_some(())
-    });
+    wait_until_read(&mut daemon, 100.0);
     topics.delete(&topics.input);
     let words = daemon.wait_for_words("a topic is missing");
     assert!(words.contains(&topics.input) && words.contains("alert-ips topics --create"), "{words}");

@@ -70,6 +70,13 @@ fn wait_for_some(daemon: &mut Daemon, topics: &Topics) {
     daemon.wait_for("some outputs", LONG, |_| (published(topics).len() >= 20).then_some(()));
 }
 
+/// So many records are read, and most of them open.
+fn wait_until_read(daemon: &mut Daemon, records: f64) {
+    daemon.wait_for("all is read", LONG, |daemon| {
+        (daemon.metric("alert_ips_records_consumed_total")? >= records).then_some(())
+    });
+}
+
 /// The fault is over: all of these are delivered, nothing is left, and nothing is told to be wrong.
 fn assert_goes_on(mut daemon: Daemon, topics: &Topics, ids: &[String], delivery: &str) {
     assert_delivered(&mut daemon, topics, ids, delivery);
