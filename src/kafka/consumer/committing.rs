@@ -46,9 +46,8 @@ impl Consumer {
         for committed in answers {
             self.commit_in_flight = false;
             if committed.is_ok() {
-                // It takes all the rights that reading takes, the group's among them, which nothing else shows where nothing
-                // more comes.
-                self.reporter().working();
+                // Nothing else shows that the rights are there where nothing more comes.
+                self.reporter().committed();
             }
             let result = committed.map(|list| self.assigned.points(&list));
             self.tell(SourceEvent::Committed { result });

@@ -105,7 +105,12 @@ impl Topics {
         let new = settings.iter().fold(new, |new, (setting, value)| new.set(setting, value));
         // A topic that was deleted under this name may be going still.
         super::eventually(&format!("{name} is created"), ANSWER, || {
-            block_on(self.admin().create_topics([&new], &options())).unwrap()[0].is_ok().then_some(())
+            let answer = block_on(self.admin().create_topics([&new], &options()));
+            let created = matches!(answer.as_deref(), Ok([Ok(_)]));
+            if !created {
+                eprintln!("{name} is not created yet: {answer:?}");
+            }
+            created.then_some(())
         });
         // The creation is acknowledged before every client can see it.
         super::eventually(&format!("{name} is there"), ANSWER, || (self.partitions(name) == PARTITIONS).then_some(()));
@@ -349,8 +354,9 @@ impl Topics {
         [&self.input, &self.output, &self.dead_letters, &self.journal]
     }
 
+    /// 0 where nobody says.
     fn partitions(&self, topic: &str) -> i32 {
-        let metadata = self.consumer().fetch_metadata(Some(topic), ANSWER).unwrap();
+        let Ok(metadata) = self.consumer().fetch_metadata(Some(topic), MOMENT) else { return 0 };
         let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
         found.map_or(0, |found| i32::try_from(found.partitions().len()).unwrap())
     }

@@ -3,6 +3,9 @@
 //! librdkafka repeats itself and speaks of single connections; a reporter turns that into few [`Notice`]s: one
 //! when trouble begins or changes, one when it has passed.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fmt, mem,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -180,6 +183,14 @@ impl Reporter {
     pub(super) fn working(&self) {
         if self.state().trouble.take().is_some() {
             self.send(News::Working);
+        }
+    }
+
+    /// A commit succeeded: the brokers are there, and it takes all the rights that reading takes. The topic may be gone all the
+    /// same, while its last commit is on its way.
+    pub(super) fn committed(&self) {
+        if !matches!(self.state().trouble, Some(Trouble::TopicMissing(_))) {
+            self.working();
         }
     }
 
@@ -361,91 +372,4 @@ fn offsets(statistics: &Statistics) -> Vec<PartitionOffsets> {
         .collect();
     all.sort_by(|a, b| (&a.topic, a.number).cmp(&(&b.topic, b.number)));
     all
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    fn reporter() -> (Reporter, mpsc::Receiver<Notice>) {
-        let (sender, receiver) = mpsc::channel(16);
-        (Reporter::new(Client::Source, "kafka-1:9092", sender), receiver)
-    }
-
-    fn words(notices: &mut mpsc::Receiver<Notice>) -> Option<String> {
-        match notices.try_recv().ok()?.news {
-            News::Trouble(trouble) => Some(trouble.words().to_owned()),
-            other => Some(format!("{other:?}")),
-        }
-    }
-
-    #[test]
-    fn brokers_that_are_down_are_told_once_with_the_cause_and_the_remedy() {
-        let (reporter, mut notices) = reporter();
-        let refused = "kafka-1:9092/bootstrap: Connect to ipv4#10.0.0.1:9092 failed: Connection refused (after 1ms in state CONNECT)";
-        for _ in 0..2 {
-            reporter.error(&KafkaError::Global(Code::BrokerTransportFailure), refused);
-            reporter.error(&KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down");
-        }
-        let told = words(&mut notices).unwrap();
-        assert!(told.contains("Connection refused; it is tried again by itself"), "{told}");
-        assert!(told.contains("kafka.bootstrap_servers (kafka-1:9092)"), "{told}");
-        assert_eq!(words(&mut notices), None);
-        reporter.working();
-        reporter.working();
-        assert_eq!(words(&mut notices).as_deref(), Some("Working"));
-        assert_eq!(words(&mut notices), None);
-    }
-
-    #[test]
-    fn that_it_is_not_let_in_is_told_once_and_not_as_a_broker_that_is_down() {
-        let (reporter, mut notices) = reporter();
-        let from_source =
-            "ssl/statem/statem_clnt.c:2125:tls_post_process_server_certificate error:0A000086:SSL routines::failed";
-        let told_later = "error:0A000086:SSL routines::failed";
-        for reason in [from_source, told_later] {
-            let of_broker = format!("kafka-1:9092/bootstrap: {reason} (after 2ms in state SSL_HANDSHAKE)");
-            let handshake =
-                format!("kafka-1:9092/bootstrap: SSL handshake failed: {reason} (after 2ms in state SSL_HANDSHAKE)");
-            reporter.error(&KafkaError::Global(Code::BrokerTransportFailure), &of_broker);
-            reporter.error(&KafkaError::Global(Code::SSL), &handshake);
-            reporter.error(&KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down");
-        }
-        let told = words(&mut notices).unwrap();
-        assert!(
-            told.contains("no encrypted connection to kafka: kafka-1:9092/bootstrap: SSL handshake failed: error:"),
-            "{told}"
-        );
-        assert_eq!(words(&mut notices), None);
-        // Then it goes down.
-        reporter.error(&KafkaError::Global(Code::BrokerTransportFailure), "kafka-1:9092: Connection refused");
-        reporter.error(&KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down");
-        let told = words(&mut notices).unwrap();
-        assert!(told.contains("no kafka broker can be reached: kafka-1:9092: Connection refused"), "{told}");
-    }
-
-    #[rstest]
-    #[case::topic(Code::UnknownTopicOrPartition, "alert-ips topics --create")]
-    #[case::sign_in(Code::Authentication, "kafka.properties")]
-    #[case::right(Code::TopicAuthorizationFailed, "grant")]
-    #[case::tls(Code::SSL, "ssl.ca.location")]
-    #[case::group(Code::GroupAuthorizationFailed, "kafka.group_id")]
-    #[case::transactional_id(Code::TransactionalIdAuthorizationFailed, "transactional id GROUP_ID-INSTANCE_NAME")]
-    #[case::in_sync(Code::MessageTimedOut, "look for a broker that is down")]
-    fn each_trouble_says_what_to_do(#[case] code: Code, #[case] remedy: &str) {
-        let (reporter, mut notices) = reporter();
-        reporter.error(&KafkaError::Global(code), "something");
-        let told = words(&mut notices).unwrap();
-        assert!(told.contains(remedy), "{told}");
-    }
-
-    #[test]
-    fn hostile_text_of_a_broker_is_escaped() {
-        let (reporter, mut notices) = reporter();
-        reporter.error(&KafkaError::Global(Code::Authentication), "bad\u{1b}[31m\r\nroot");
-        let told = words(&mut notices).unwrap();
-        assert!(!told.contains(char::is_control), "{told}");
-    }
 }
