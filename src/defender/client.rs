@@ -7,7 +7,7 @@ use url::Url;
 use super::{
     token::Token,
     transport::{HttpFailure, HttpRequest, Transport},
-    wire::{classify, classify_failure},
+    wire::{classify, classify_failure, date},
 };
 use crate::{
     clock::Clock,
@@ -32,8 +32,10 @@ pub struct Call {
 pub struct Answered {
     pub verdict: Verdict,
     pub end: CallEnd,
-    /// When the answer was complete.
+    /// When the answer was complete, by this host's clock.
     pub at: Timestamp,
+    /// When it was sent, by the service's clock, where it says so.
+    pub sent: Option<Timestamp>,
 }
 
 /// Spends `permit` on one `GET` of `url`.
@@ -57,7 +59,8 @@ pub async fn call(transport: &impl Transport, clock: &Clock, permit: Permit, url
             crash_point::pass(Point::CallAnswered);
             let bad = matches!(&verdict, Verdict::Retry(failure) if failure.kind == crate::domain::retry::FailureKind::BadResponse);
             let end = if bad { CallEnd::BadResponse } else { CallEnd::Status(response.status) };
-            Call { reached: Reached::Complete, answer: Some(Answered { verdict, end, at }) }
+            let sent = date(&response);
+            Call { reached: Reached::Complete, answer: Some(Answered { verdict, end, at, sent }) }
         }
         Err(failure) => {
             let end = match failure {
@@ -66,7 +69,7 @@ pub async fn call(transport: &impl Transport, clock: &Clock, permit: Permit, url
                 HttpFailure::Broken(_) | HttpFailure::Truncated(_) => CallEnd::Broken,
                 HttpFailure::TooLarge => CallEnd::BadResponse,
             };
-            let answered = Answered { verdict: classify_failure(&failure), end, at };
+            let answered = Answered { verdict: classify_failure(&failure), end, at, sent: None };
             Call { reached: failure.reached(), answer: Some(answered) }
         }
     }

@@ -158,17 +158,25 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// The longest valid `Retry-After`: seconds, or a date read against the same answer's `Date`. `None` for junk and for now.
 pub(super) fn retry_after(response: &HttpResponse, now: Timestamp) -> Option<Duration> {
-    let date = |text: &str| Timestamp::try_from(httpdate::parse_http_date(text).ok()?).ok();
-    let sent = response.date.as_deref().and_then(date).unwrap_or(now);
+    let sent = date(response).unwrap_or(now);
     let pause = |text: &String| {
         let text = text.trim();
         if let Ok(seconds) = text.parse::<u64>() {
             return Some(Duration::from_secs(seconds));
         }
-        Duration::try_from(date(text)?.duration_since(sent)).ok()
+        Duration::try_from(http_date(text)?.duration_since(sent)).ok()
     };
     let longest = response.retry_after.iter().filter_map(pause).max()?;
     (!longest.is_zero()).then_some(longest.min(LONGEST_PAUSE))
+}
+
+/// What the answer says the time is: its `Date`, in whole seconds.
+pub(super) fn date(response: &HttpResponse) -> Option<Timestamp> {
+    http_date(response.date.as_deref()?)
+}
+
+fn http_date(text: &str) -> Option<Timestamp> {
+    Timestamp::try_from(httpdate::parse_http_date(text).ok()?).ok()
 }
 
 /// The period of "maximum allowed 1500 per 01:00:00", as seen in the service's 429 messages.

@@ -13,10 +13,8 @@ use super::{
     alert::{Alert, AlertId},
     outcome::{Outcome, Status},
     related_ips::RelatedIps,
+    service_clock::SKEW,
 };
-
-/// How far the service's clock and ours may be apart when an update is held against an answer.
-const CLOCK_SKEW: Duration = Duration::from_secs(30);
 
 /// The latest answers by alert id, at most `capacity`; the oldest go first.
 ///
@@ -62,7 +60,7 @@ impl Answers {
     }
 
     /// The answer for this alert, if it is still good: obtained after the alert's last update, or, where no update time
-    /// is known, within `reuse_for`.
+    /// is known, within `reuse_for`. `now` is of the clock that dates the answers.
     pub fn fresh(&self, alert: &Alert, now: Timestamp) -> Option<Outcome> {
         let id = alert.id.as_str().as_bytes();
         let number = self.latest.get(&self.hasher.hash_one(id))?;
@@ -70,8 +68,7 @@ impl Answers {
         let outcome = packed.outcome()?;
         let fresh = match alert.updated {
             Some(updated) => {
-                outcome.retrieved_at.duration_since(updated).unsigned_abs() > CLOCK_SKEW
-                    && outcome.retrieved_at > updated
+                outcome.retrieved_at.duration_since(updated).unsigned_abs() > SKEW && outcome.retrieved_at > updated
             }
             None => now.duration_since(outcome.retrieved_at).unsigned_abs() <= self.reuse_for,
         };

@@ -29,6 +29,7 @@ pub mod related_ips;
 pub mod replay;
 pub mod retry;
 pub mod scope;
+pub mod service_clock;
 pub mod settled;
 pub mod terms;
 pub mod time;

@@ -27,3 +27,5 @@ pub mod topics;
 mod transaction;
 pub mod transactor;
 mod waiting;
+#[cfg(target_os = "linux")]
+mod waits;

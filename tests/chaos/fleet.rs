@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     cluster::{self, Broker},
-    harness::{Config, Daemon, Fate, Kind, Proxy, Rule, Traffic},
+    harness::{Config, Daemon, Fate, Kind, Proxy, Rule, Traffic, WallClock},
     history::{At, Fact, FaultKind, Recorder, now},
     schedule::Planned,
     witness::Processes,
@@ -23,6 +23,10 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a broker may take to stop cleanly.
 const BROKER_STOP: Duration = Duration::from_secs(20);
+
+/// By how many seconds the wall clock of an instance is ahead, one setting after the other: first it jumps back, then forward.
+/// Less than an hour, which is all that brokers let a record be of the future.
+const CLOCK_AHEAD: [i64; 5] = [-1_800, 1_800, -600, 60, 0];
 
 /// What a process says once it takes signals; before, any ends it.
 const TAKES_SIGNALS: &str = "alert-ips starts";
@@ -52,6 +56,9 @@ struct Member {
     /// What happens to its transactions, until when, and of which fault that is the end.
     disturbed: Option<(Rule, Instant, u32)>,
     reloads: usize,
+    wall_clock: WallClock,
+    /// How often that was set.
+    clock_sets: usize,
 }
 
 enum Life {
@@ -91,14 +98,19 @@ impl Fleet {
         processes: Processes,
         folder: PathBuf,
     ) -> Self {
-        let member = |(name, config, proxy): (String, Config, Proxy)| Member {
-            name,
-            config,
-            life: Life::Down { until: Instant::now(), fault: None },
-            proxy,
-            closed: None,
-            disturbed: None,
-            reloads: 0,
+        let member = |(name, config, proxy): (String, Config, Proxy)| {
+            let wall_clock = WallClock::at(folder.join(format!("{name}.clock")));
+            Member {
+                name,
+                config: config.wall_clock(&wall_clock),
+                life: Life::Down { until: Instant::now(), fault: None },
+                proxy,
+                closed: None,
+                disturbed: None,
+                reloads: 0,
+                wall_clock,
+                clock_sets: 0,
+            }
         };
         let members = configs.into_iter().map(member).collect();
         let broker_fault = BrokerFault::None { since: Instant::now() };
@@ -193,7 +205,19 @@ impl Fleet {
             FaultKind::Cut | FaultKind::Hold => self.close(planned),
             FaultKind::EndHeld | FaultKind::EndLost | FaultKind::OffsetsCopied => self.disturb_transactions(planned),
             FaultKind::Kill | FaultKind::Term | FaultKind::Stop | FaultKind::Reload => self.disturb_member(planned),
+            FaultKind::ClockSet => self.set_clock(planned),
         }
+    }
+
+    /// Also of an instance that is away: it begins its next life with that.
+    fn set_clock(&mut self, planned: &Planned) -> bool {
+        let index = planned.target % self.members.len();
+        let fault = self.begin(planned.kind, &self.members[index].name.clone());
+        let member = &mut self.members[index];
+        member.wall_clock.set_ahead(CLOCK_AHEAD[member.clock_sets % CLOCK_AHEAD.len()]);
+        member.clock_sets += 1;
+        self.recorder.add(Fact::End { fault });
+        true
     }
 
     fn disturb_broker(&mut self, planned: &Planned) -> bool {

@@ -221,6 +221,8 @@ pub(crate) enum FaultKind {
     Hold,
     /// SIGHUP.
     Reload,
+    /// The wall clock of an instance is set.
+    ClockSet,
     /// An instance's next request that ends a transaction is held, and what follows it on its connection.
     EndHeld,
     /// The answers to an instance's requests that end a transaction are lost, and their connections with them.

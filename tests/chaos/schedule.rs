@@ -47,7 +47,7 @@ pub(crate) fn draw(seed: u64, extent: Extent) -> Vec<Planned> {
     }
     kinds.shuffle(&mut rng);
     let mut stops = 0;
-    kinds
+    let mut schedule: Vec<_> = kinds
         .into_iter()
         .map(|kind| {
             stops += usize::from(kind == FaultKind::Stop);
@@ -58,7 +58,18 @@ pub(crate) fn draw(seed: u64, extent: Extent) -> Vec<Planned> {
                 lasts: lasts(&mut rng, kind, stops, extent.longest_stop),
             }
         })
-        .collect()
+        .collect();
+    set_clocks(&mut rng, extent, &mut schedule);
+    schedule
+}
+
+/// Beside the others, for they take no time: among them, wherever that is.
+fn set_clocks(rng: &mut SmallRng, extent: Extent, schedule: &mut Vec<Planned>) {
+    for _ in 0..2 * extent.each {
+        let (pause, kind, lasts) = (Duration::ZERO, FaultKind::ClockSet, Duration::ZERO);
+        let set = Planned { pause, kind, target: rng.random_range(0..6), lasts };
+        schedule.insert(rng.random_range(0..=schedule.len()), set);
+    }
 }
 
 /// Of the stops each second is shorter than any session, and each fourth as long as may be.
@@ -70,7 +81,7 @@ fn lasts(rng: &mut SmallRng, kind: FaultKind, stops: usize, longest_stop: Durati
         FaultKind::Cut | FaultKind::Hold => Duration::from_secs([2, 8, 20][rng.random_range(0..3)]),
         FaultKind::BrokerKill | FaultKind::BrokerTerm => Duration::from_millis(rng.random_range(1_000..8_000)),
         FaultKind::Kill | FaultKind::Term => Duration::from_millis(rng.random_range(0..4_000)),
-        FaultKind::Reload => Duration::ZERO,
+        FaultKind::Reload | FaultKind::ClockSet => Duration::ZERO,
         // A request that is held is waited for, is given up and made out, and comes when the brokers have ended it long since.
         FaultKind::EndHeld => Duration::from_secs([8, 20, 40][rng.random_range(0..3)]),
         // Longer than they are waited for.
@@ -115,9 +126,9 @@ mod tests {
             for planned in &schedule {
                 *counts.entry(planned.kind).or_insert(0) += 1;
             }
-            let many = if transactions { 42 } else { 36 };
+            let many = if transactions { 46 } else { 40 };
             assert!(schedule.len() == many && extent.kinds().all(|kind| counts[&kind] >= 2), "{counts:?}");
-            assert_eq!(counts.contains_key(&FaultKind::EndHeld), transactions);
+            assert_eq!((counts[&FaultKind::ClockSet], counts.contains_key(&FaultKind::EndHeld)), (4, transactions));
             let stops: Vec<_> = schedule.iter().filter(|planned| planned.kind == FaultKind::Stop).collect();
             assert!(stops.iter().any(|stop| stop.lasts == SHORT.longest_stop), "{stops:?}");
         }

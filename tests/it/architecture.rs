@@ -180,6 +180,14 @@ fn only_main_ends_the_process() {
 }
 
 #[test]
+fn unsafe_code_is_in_one_place() {
+    let sources = sources();
+    let found: Vec<_> =
+        sources.iter().filter(|source| source.code.contains("unsafe")).map(|source| &source.path).collect();
+    assert_eq!(found, [Path::new("kafka/waits.rs")]);
+}
+
+#[test]
 fn every_crash_point_is_passed_somewhere() {
     let sources = sources();
     let shell = sources.iter().filter(|source| source.path != Path::new("crash_point.rs"));

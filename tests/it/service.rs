@@ -120,12 +120,37 @@ async fn one_call_answers_everyone_who_asks_the_same() {
 async fn fresh_answers_are_reused(#[case] updated_at_minute: Option<i64>, #[case] minute: u64, #[case] calls: usize) {
     let world = World::all_found(1);
     world.answer("a").await.unwrap();
+    asked_again(&world, updated_at_minute, minute).await;
+    assert_eq!(world.called("a").len(), calls);
+}
+
+#[rstest]
+#[case::behind_and_not_updated_since(-60, Some(-10), 600, 1)]
+#[case::ahead_and_updated_since(60, Some(5), 6, 2)]
+#[case::behind_and_soon(-60, None, 14, 1)]
+#[case::ahead_and_late(60, None, 16, 2)]
+#[tokio::test(start_paused = true)]
+async fn a_host_whose_clock_is_wrong_reuses_what_the_others_do(
+    #[case] minutes_ahead: i64,
+    #[case] updated_at_minute: Option<i64>,
+    #[case] minute: u64,
+    #[case] calls: usize,
+) {
+    let world = World::all_found(1);
+    world.clock.step_wall(jiff::SignedDuration::from_mins(minutes_ahead));
+    let answered = world.answer("a").await.unwrap();
+    assert!(answered.retrieved_at.duration_since(START) < jiff::SignedDuration::from_secs(1), "{answered:?}");
+    asked_again(&world, updated_at_minute, minute).await;
+    assert_eq!(world.called("a").len(), calls);
+}
+
+/// Asks about it again, in this minute; it was updated in that one.
+async fn asked_again(world: &World, updated_at_minute: Option<i64>, minute: u64) {
     sleep(MINUTE * u32::try_from(minute).unwrap()).await;
     let updated = updated_at_minute.map(|minute| START + jiff::SignedDuration::from_mins(minute));
     let alert =
         Alert { id: AlertId::parse("a").unwrap(), tenant: None, severity: Severity::Low, updated, created: None };
     world.account.ask(alert, world.clock.wall()).await.unwrap().await.unwrap().unwrap();
-    assert_eq!(world.called("a").len(), calls);
 }
 
 #[rstest]

@@ -87,7 +87,8 @@ impl World {
         settings.plan = plan;
         let mut config = defaults(&settings);
         change(&mut config, &mut settings);
-        let sim = Sim::new(settings, clock.clone());
+        // Its clock is its own: that of the host may be set.
+        let sim = Sim::new(settings, Clock::following_tokio(START));
         let health = Health::new(clock.clone());
         let reporting = Reporting {
             metrics: Metrics::new(START, []).account("test"),

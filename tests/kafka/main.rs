@@ -38,3 +38,4 @@ mod starvation;
 mod static_members;
 mod stopping;
 mod takeover;
+mod wall_clock;

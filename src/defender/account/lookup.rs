@@ -108,7 +108,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         if ask.asker.leaving.is_cancelled() {
             return;
         }
-        if let Some(outcome) = self.answers.fresh(&ask.alert, self.clock.wall()) {
+        if let Some(outcome) = self.answers.fresh(&ask.alert, self.service_clock.at(self.clock.wall())) {
             self.reporting.metrics.answer_reused();
             let _ = ask.asker.reply.send(Ok(outcome));
             return;
@@ -222,7 +222,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             self.answers.insert(&answer.alert, outcome);
         }
         let Some(lookup) = self.lookups.get_mut(&answer.alert).filter(|lookup| lookup.is_waiting()) else { return };
-        if let Some(outcome) = self.answers.fresh(&lookup.alert, self.clock.wall()) {
+        if let Some(outcome) = self.answers.fresh(&lookup.alert, self.service_clock.at(self.clock.wall())) {
             self.backlog.remove(&lookup.place);
             self.reporting.metrics.answer_reused();
             self.resolve(&answer.alert, &Ok(outcome));

@@ -49,6 +49,7 @@ use crate::{
         phase::Phase,
         reasks::Reasks,
         retry::{Backoff, Breaker, ReaskPlan},
+        service_clock::ServiceClock,
         terms::Terms,
         time::{BootTime, JournalTime},
     },
@@ -202,6 +203,8 @@ pub struct Account<J, T> {
     /// Boxed: a map has room for up to twice of what it holds.
     lookups: HashMap<AlertId, Box<Lookup>>,
     answers: Answers,
+    /// By which answers are dated.
+    service_clock: ServiceClock,
     reasks: Reasks,
     breaker: Breaker,
     access: Access,
@@ -256,6 +259,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
             backlog: Backlog::new(config.patience),
             lookups: HashMap::new(),
             answers: Answers::new(config.reuse_for, config.max_answers),
+            service_clock: ServiceClock::default(),
             reasks: Reasks::new(config.max_answers),
             breaker: Breaker::default(),
             access: Access::default(),

@@ -16,6 +16,7 @@ use crate::{
         outcome::{Outcome, Reason, Rejection, Status},
         related_ips::RelatedIps,
         retry::{Backoff, Breaker, Failure, FailureKind, Pages, Throttle, Verdict},
+        service_clock::News,
         time::JournalTime,
     },
     observe::metrics::RetryReason,
@@ -27,6 +28,9 @@ const AFTER_THE_PROBE: Duration = Duration::from_secs(1);
 /// First wait after a 429 that names neither a time nor a window we have filled.
 const FIRST_THROTTLE_WAIT: Duration = Duration::from_secs(5);
 
+/// An answer that took longer, or that this process was stopped in, does not say what time it is now.
+const TIMELY: Duration = Duration::from_secs(5);
+
 impl<J: Journal, T: Transport> Account<J, T> {
     /// Takes a finished call: its slot, then its verdict.
     pub(super) fn finish(&mut self, called: Result<Called, JoinError>) {
@@ -36,12 +40,16 @@ impl<J: Journal, T: Transport> Account<J, T> {
         };
         let Called { claim, id, call, with, took } = called;
         let (alert, reached) = (id.clone(), call.reached);
-        let Some(Answered { verdict, end, at }) = call.answer else {
+        let Some(Answered { verdict, end, at, sent }) = call.answer else {
             self.append(Body::Answer(Answer { claim, alert, reached, status: None, outcome: None }));
             return self.requeue(&id);
         };
         self.reporting.metrics.call_ended(end, took);
         tracing::debug!(alert_id = %id, ?end, ?took, "a call ended");
+        if let Some(sent) = sent.filter(|_| took < TIMELY) {
+            self.hear_time(sent, at);
+        }
+        let at = self.service_clock.at(at);
         let status = end.status();
         let answer = |outcome| Body::Answer(Answer { claim, alert, reached, status, outcome });
         match verdict {
@@ -63,6 +71,20 @@ impl<J: Journal, T: Transport> Account<J, T> {
             }
         }
         self.replay();
+    }
+
+    /// Takes what the service says the time is.
+    fn hear_time(&mut self, sent: jiff::Timestamp, wall: jiff::Timestamp) {
+        let off = match self.service_clock.hear(sent, wall) {
+            None => return,
+            Some(News::Agrees) => return tracing::info!("this host's clock agrees with the service's again"),
+            Some(News::Ahead(by)) => format!("{} s ahead of", by.as_secs()),
+            Some(News::Behind(by)) => format!("{} s behind", by.as_secs()),
+        };
+        tracing::warn!(
+            "this host's clock is {off} the service's: answers are dated by the service's until they agree; the age of alerts \
+             and what else is written as a time are wrong by as much; set the clock (timedatectl, chronyc tracking)"
+        );
     }
 
     /// What an answer that is none leads to.

@@ -53,6 +53,7 @@ impl Fault<'_> {
             // What is in a transaction waits for its end, or goes into the next; nothing is asked again for that.
             FaultKind::Term
             | FaultKind::Reload
+            | FaultKind::ClockSet
             | FaultKind::EndHeld
             | FaultKind::EndLost
             | FaultKind::OffsetsCopied => false,

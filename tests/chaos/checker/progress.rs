@@ -90,6 +90,7 @@ fn count(facts: &Facts<'_>, judgement: &mut Judgement) {
         (FaultKind::Cut, "connections cut"),
         (FaultKind::Hold, "connections held"),
         (FaultKind::Reload, "SIGHUP"),
+        (FaultKind::ClockSet, "wall clocks set"),
         (FaultKind::EndHeld, "ends of transactions held"),
         (FaultKind::EndLost, "ends of transactions unanswered"),
         (FaultKind::OffsetsCopied, "offsets of transactions copied"),

@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{LONG, Topics, eventually};
+use super::{LONG, Topics, WallClock, eventually};
 
 /// How much of its log a failed test shows.
 const SHOWN_LOG_LINES: usize = 60;
@@ -39,6 +39,7 @@ pub struct Config {
     set: Vec<String>,
     program: PathBuf,
     crash_at: Option<String>,
+    wall_clock: Option<WallClock>,
 }
 
 impl Config {
@@ -78,6 +79,7 @@ impl Config {
             set: Vec::new(),
             program: program(),
             crash_at: None,
+            wall_clock: None,
         }
     }
 
@@ -142,6 +144,12 @@ impl Config {
         self
     }
 
+    /// With a wall clock of its own.
+    pub fn wall_clock(mut self, clock: &WallClock) -> Self {
+        self.wall_clock = Some(clock.clone());
+        self
+    }
+
     /// Runs another command of the program with this configuration, to its end.
     pub fn run(&self, words: &[&str]) -> Output {
         let folder = tempfile::tempdir().unwrap();
@@ -174,6 +182,7 @@ impl Config {
         // That of the tests says which of them run.
         command.env_remove(crash_point::VARIABLE);
         command.envs(self.crash_at.iter().map(|at| (crash_point::VARIABLE, at)));
+        command.envs(self.wall_clock.iter().flat_map(WallClock::environment));
         for assignment in &self.set {
             command.args(["--set", assignment]);
         }
@@ -190,6 +199,7 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(config: &Config) -> Self {
+        super::keep_panics();
         let folder = tempfile::tempdir().unwrap();
         // Free a moment ago; the tests take few ports.
         let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -370,7 +380,7 @@ impl Drop for Daemon {
             let log = self.log();
             let lines: Vec<_> = log.lines().collect();
             let last = &lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..];
-            eprintln!("--- the end of the program's log:\n{}\n---", last.join("\n"));
+            eprintln!("--- the end of the program's log:\n{}\n--- {}", last.join("\n"), super::panic_words());
         }
     }
 }

@@ -9,8 +9,12 @@ mod proxy;
 mod service;
 mod topics;
 mod visitor;
+mod wall_clock;
 
 use std::{
+    cell::RefCell,
+    panic,
+    sync::Once,
     thread,
     time::{Duration, Instant},
 };
@@ -25,6 +29,7 @@ pub use self::{
     service::Service,
     topics::{Seeded, Seeding, Topics},
     visitor::Visitor,
+    wall_clock::WallClock,
 };
 
 /// Far longer than anything takes on a busy machine.
@@ -40,4 +45,26 @@ pub fn eventually<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Optio
         assert!(begun.elapsed() < limit, "not within {} s: {what}", limit.as_secs());
         thread::sleep(Duration::from_millis(50));
     }
+}
+
+thread_local! {
+    /// What this thread panics with.
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Has each thread keep what it panics with, for [`panic_words`].
+fn keep_panics() {
+    static KEPT: Once = Once::new();
+    KEPT.call_once(|| {
+        let told = panic::take_hook();
+        panic::set_hook(Box::new(move |panicked| {
+            PANIC.set(panicked.to_string());
+            told(panicked);
+        }));
+    });
+}
+
+/// What this thread panics with: said once more after all else that a failed test prints, for of that the beginning may be cut.
+fn panic_words() -> String {
+    PANIC.take()
 }
