@@ -95,13 +95,13 @@ impl Dispatcher {
         let now = self.clock.boot();
         let Delivery::AtLeastOnce(delivery) = &mut self.delivery else { return };
         let AtLeastOnce { writes, parts, .. } = &mut **delivery;
-        let Some((record, to)) = writes.of(id) else { return };
+        let Some((record, to, stamped)) = writes.of(id) else { return };
         let Some(whole) = self.open.get(&record).map(|open| &open.record).or_else(|| parts.record(record)) else {
             // Its partition was given up: the next owner publishes it.
             writes.take(id);
             return;
         };
-        match Remedy::of(failed, to) {
+        match Remedy::of(failed, to, stamped) {
             Remedy::Replace { bytes } => {
                 if let Some(Unacknowledged { record, part, write }) = writes.take(id) {
                     writes.push(record, part, instead_of_too_large(whole, write.what, bytes, self.clock.wall()));

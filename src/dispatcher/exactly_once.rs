@@ -107,7 +107,7 @@ impl Dispatcher {
         let Some((ready, at)) = write_at(ready, at) else { return };
         let Some(write) = ready.writes.get_mut(at) else { return };
         let (to, now) = (write.outgoing.to, self.clock.boot());
-        match Remedy::of(failed, to) {
+        match Remedy::of(failed, to, write.outgoing.timestamp.is_some()) {
             Remedy::Replace { bytes } => {
                 if let Some(open) = self.open.get(&ready.record) {
                     *write = instead_of_too_large(&open.record, write.what.clone(), bytes, self.clock.wall());

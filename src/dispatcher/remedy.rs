@@ -29,15 +29,19 @@ pub(super) enum Remedy {
 }
 
 impl Remedy {
-    pub(super) fn of(failed: &WriteFailed, to: Destination) -> Self {
+    /// `stamped`: whether the write had a timestamp of its own.
+    pub(super) fn of(failed: &WriteFailed, to: Destination, stamped: bool) -> Self {
         match failed {
             WriteFailed::TooLarge { bytes } if *bytes > DEAD_LETTER_FLOOR || to.is_output() => {
                 Self::Replace { bytes: *bytes }
             }
-            WriteFailed::BadTimestamp => Self::WithoutTimestamp,
+            WriteFailed::BadTimestamp if stamped => Self::WithoutTimestamp,
             WriteFailed::Retriable(_) => Self::Again,
             WriteFailed::Refused(_) => Self::AgainAlone,
-            WriteFailed::TooLarge { .. } | WriteFailed::Denied(_) | WriteFailed::TopicMissing(_) => Self::AgainAndTell,
+            WriteFailed::TooLarge { .. }
+            | WriteFailed::BadTimestamp
+            | WriteFailed::Denied(_)
+            | WriteFailed::TopicMissing(_) => Self::AgainAndTell,
         }
     }
 }

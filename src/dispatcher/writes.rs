@@ -67,7 +67,7 @@ impl Writes {
     /// Sends a write again, after a pause for its topic.
     pub(super) fn again(&mut self, id: WriteId, now: BootTime) {
         self.full = false;
-        if let Some((_, to)) = self.of(id) {
+        if let Some((_, to, _)) = self.of(id) {
             let queue = self.queue(to);
             queue.ids.push_back(id);
             queue.not_before = now + AGAIN_AFTER;
@@ -103,9 +103,10 @@ impl Writes {
         waiting.map(|queue| queue.not_before).min().filter(|_| !self.full)
     }
 
-    /// The record of a write that is not acknowledged, and its topic.
-    pub(super) fn of(&self, id: WriteId) -> Option<(RecordId, Destination)> {
-        self.unacknowledged.get(&id).map(|known| (known.record, known.write.outgoing.to))
+    /// The record of a write that is not acknowledged, its topic, and whether it has a timestamp of its own.
+    pub(super) fn of(&self, id: WriteId) -> Option<(RecordId, Destination, bool)> {
+        let Unacknowledged { record, write, .. } = self.unacknowledged.get(&id)?;
+        Some((*record, write.outgoing.to, write.outgoing.timestamp.is_some()))
     }
 
     pub(super) fn len(&self) -> usize {

@@ -60,7 +60,7 @@ impl Answers {
     }
 
     /// The answer for this alert, if it is still good: obtained after the alert's last update, or, where no update time
-    /// is known, within `reuse_for`. `now` is of the clock that dates the answers.
+    /// is known, within `reuse_for`. `now` is of the [service's clock](super::service_clock).
     pub fn fresh(&self, alert: &Alert, now: Timestamp) -> Option<Outcome> {
         let id = alert.id.as_str().as_bytes();
         let number = self.latest.get(&self.hasher.hash_one(id))?;

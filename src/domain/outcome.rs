@@ -10,7 +10,8 @@ pub struct Outcome {
     pub status: Status,
     /// Empty but for [`Status::Found`].
     pub ips: RelatedIps,
-    /// When the answer was obtained, or, for [`Status::Expired`], when that was decided.
+    /// When the answer was given, by this host's clock as far as the service's [agrees](super::service_clock::given_at); for
+    /// [`Status::Expired`] when that was decided, by this host's.
     pub retrieved_at: Timestamp,
 }
 

@@ -27,5 +27,5 @@ pub mod topics;
 mod transaction;
 pub mod transactor;
 mod waiting;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod waits;

@@ -49,8 +49,12 @@ pub enum WriteFailed {
          kafka.properties"
     )]
     TooLarge { bytes: usize },
-    /// The topic bounds its records' timestamps, and this one is outside (`message.timestamp.before.max.ms`).
-    #[error("the topic refuses the record's timestamp")]
+    /// The topic bounds its records' timestamps, and this one is outside (`message.timestamp.before.max.ms`, and
+    /// `message.timestamp.after.max.ms`, an hour unless set). Without one of its own, a record has that of this host's clock.
+    #[error(
+        "kafka refuses the time of what is written, which is that of this host's clock; it is tried again by itself; set the clock \
+         (timedatectl, chronyc tracking), or the topic's message.timestamp.type to LogAppendTime"
+    )]
     BadTimestamp,
     #[error("{0}")]
     Denied(String),

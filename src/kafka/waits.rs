@@ -4,7 +4,7 @@
 //! back by an hour makes each of its threads wait an hour longer, also the one that tells the group that this instance is there.
 //! In glibc and in musl these are POSIX's condition variables by another name, and of those each may have the clock that it
 //! waits by. So two of C11's functions are defined here, and the linker has librdkafka call these; nothing else in the program
-//! uses C11's. Without them `tests/kafka/wall_clock.rs` fails.
+//! uses C11's. (With 32 bits C calls them by other names there.) Without them `tests/kafka/wall_clock.rs` fails.
 
 #![expect(unsafe_code, reason = "these are functions of C, on variables of C; there is no other unsafe code")]
 
@@ -45,8 +45,8 @@ unsafe extern "C" fn cnd_init(condition: *mut pthread_cond_t) -> c_int {
     if is_made { SUCCESS } else { ERROR }
 }
 
-/// C11's `cnd_timedwait`: as long as it is from now until that time of day, whatever becomes of the time of day meanwhile. Where
-/// `until` is null, for ever: musl's `cnd_wait` asks for that here.
+/// C11's `cnd_timedwait`: as long as it is from now until that time of day, whatever becomes of the time of day meanwhile (but not
+/// between the caller's look at the clock and this one's). Where `until` is null, for ever: musl's `cnd_wait` asks for that here.
 ///
 /// # Safety
 ///

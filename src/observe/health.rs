@@ -176,6 +176,11 @@ impl Reporter {
             log_change(&before, &after);
         }
     }
+
+    /// The part's name.
+    pub fn part(&self) -> Arc<str> {
+        Arc::clone(&self.board.borrow().parts[self.slot].part)
+    }
 }
 
 fn log_change(before: &PartReport, after: &PartReport) {

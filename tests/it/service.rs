@@ -144,6 +144,34 @@ async fn a_host_whose_clock_is_wrong_reuses_what_the_others_do(
     assert_eq!(world.called("a").len(), calls);
 }
 
+/// Set after the answer, it makes that neither older nor younger.
+#[rstest]
+#[case::back_and_late(-60, 65, 2)]
+#[case::forward_and_soon(60, 14, 1)]
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_between_two_questions_changes_nothing(
+    #[case] by_minutes: i64,
+    #[case] minute: u64,
+    #[case] calls: usize,
+) {
+    let world = World::all_found(1);
+    world.answer("a").await.unwrap();
+    world.clock.step_wall(jiff::SignedDuration::from_mins(by_minutes));
+    asked_again(&world, None, minute).await;
+    assert_eq!(world.called("a").len(), calls);
+}
+
+/// An answer that was long on its way says what was true when it was given, whatever the clock shows when it comes.
+#[tokio::test(start_paused = true)]
+async fn a_slow_answer_hides_no_update_that_came_after_it() {
+    let world =
+        World::new(1, Plan::new(1, Mix::ALL_FOUND), |_, settings| settings.latency = Latency::Fixed(25 * SECOND));
+    world.clock.step_wall(jiff::SignedDuration::from_mins(60));
+    world.answer("a").await.unwrap();
+    asked_again(&world, Some(5), 6).await;
+    assert_eq!(world.called("a").len(), 2);
+}
+
 /// Asks about it again, in this minute; it was updated in that one.
 async fn asked_again(world: &World, updated_at_minute: Option<i64>, minute: u64) {
     sleep(MINUTE * u32::try_from(minute).unwrap()).await;

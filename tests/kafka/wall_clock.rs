@@ -36,11 +36,41 @@ fn a_clock_that_is_set_back_while_nothing_comes_stops_nothing(#[case] delivery: 
         clock.set_ahead(-3_600 * hours);
         thread::sleep(SESSION);
     }
-    assert_eq!(daemon.log().matches("partitions to be given up").count(), 0, "the group knows it is there");
     topics.seed_many(30, Duration::ZERO);
     daemon
         .wait_for("all is published", Duration::from_secs(20), |_| (topics.count(&topics.output) >= 30).then_some(()));
     daemon.finish(&topics);
+    assert_eq!(daemon.log().matches("partitions to be given up").count(), 0, "the group knows it is there");
+    assert_is_set(&daemon);
+    daemon.stop();
+}
+
+/// Else nothing is shown.
+fn assert_is_set(daemon: &Daemon) {
+    assert!(daemon.log().contains("the service's: answers are dated by the service's"), "its clock is the machine's");
+}
+
+/// Brokers take records of the next hour, unless told otherwise.
+#[rstest]
+#[case::at_least_once("at-least-once")]
+#[case::exactly_once("exactly-once")]
+fn with_a_clock_that_the_brokers_refuse_it_says_so_and_goes_on_once_it_is_set(#[case] delivery: &str) {
+    let Some(kafka) = Broker::shared() else { return };
+    let service = Service::start(&[], |settings| settings.plan = Plan::new(7, Mix::ALL_FOUND));
+    let topics = Topics::create(&kafka.bootstrap, "far-ahead");
+    topics.configure(&topics.output, &[("message.timestamp.type", "CreateTime")]);
+    let folder = tempfile::tempdir().unwrap();
+    let clock = WallClock::at(folder.path().join("clock"));
+    clock.set_ahead(2 * 3_600);
+    let config = Config::new(&topics, &service.origin).set("output.delivery", delivery).wall_clock(&clock);
+    let mut daemon = Daemon::start(&config);
+    topics.seed_many(30, Duration::ZERO);
+    daemon.wait_for_words("kafka refuses the time of what is written");
+    assert_eq!(topics.read(&topics.output), []);
+    clock.set_ahead(0);
+    daemon.finish(&topics);
+    daemon.wait_until_ready();
+    assert_eq!(topics.read(&topics.output).len(), 30);
     daemon.stop();
 }
 
@@ -66,8 +96,10 @@ fn a_clock_that_is_set_forward_and_back_costs_nothing(#[case] delivery: &str) {
     });
     daemon.wait_for("all is published", LONG, |_| (topics.count(&topics.output) >= 60).then_some(()));
     daemon.finish(&topics);
+    assert_is_set(&daemon);
     daemon.stop();
     service.assert_no_violation();
+    assert_eq!(service.sim.calls().len(), 60, "each is asked about once");
     let keys: Vec<_> = topics.read(&topics.output).into_iter().map(|record| record.key.unwrap()).collect();
     assert_eq!((keys.len(), HashSet::<_>::from_iter(&keys).len()), (60, 60));
 }

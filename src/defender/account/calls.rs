@@ -182,7 +182,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
     pub(super) fn granted(&mut self, permit: Permit, id: AlertId) {
         crash_point::pass(Point::ClaimGranted);
         let lookup = self.lookups.get(&id).map(|lookup| &lookup.alert);
-        let fresh = lookup.and_then(|alert| self.answers.fresh(alert, self.service_clock.at(self.clock.wall())));
+        let fresh = lookup.and_then(|alert| self.answers.fresh(alert, self.service_time()));
         if let Some(outcome) = fresh {
             self.give_back(permit.claim, &id);
             self.reporting.metrics.answer_reused();

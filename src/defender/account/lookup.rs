@@ -48,6 +48,8 @@ pub(super) struct Course {
     /// The pages read so far, and where the next one is.
     pub(super) pages: Pages,
     pub(super) next_page: Option<Url>,
+    /// When the first of them was given.
+    pub(super) begun: Option<Timestamp>,
     /// Re-asks made after a 404.
     pub(super) reasked: usize,
     pub(super) failures: u32,
@@ -103,12 +105,17 @@ impl Lookup {
 }
 
 impl<J: Journal, T: Transport> Account<J, T> {
+    /// Now, by the service's clock as far as it is known.
+    pub(super) fn service_time(&self) -> Timestamp {
+        self.service_clock.at(self.clock.boot(), self.clock.wall())
+    }
+
     /// Answers a question from what is known, joins it to the same question, or queues it.
     pub(super) fn admit(&mut self, ask: Ask) {
         if ask.asker.leaving.is_cancelled() {
             return;
         }
-        if let Some(outcome) = self.answers.fresh(&ask.alert, self.service_clock.at(self.clock.wall())) {
+        if let Some(outcome) = self.answers.fresh(&ask.alert, self.service_time()) {
             self.reporting.metrics.answer_reused();
             let _ = ask.asker.reply.send(Ok(outcome));
             return;
@@ -221,8 +228,9 @@ impl<J: Journal, T: Transport> Account<J, T> {
         if let Some(outcome) = &answer.outcome {
             self.answers.insert(&answer.alert, outcome);
         }
+        let now = self.service_time();
         let Some(lookup) = self.lookups.get_mut(&answer.alert).filter(|lookup| lookup.is_waiting()) else { return };
-        if let Some(outcome) = self.answers.fresh(&lookup.alert, self.service_clock.at(self.clock.wall())) {
+        if let Some(outcome) = self.answers.fresh(&lookup.alert, now) {
             self.backlog.remove(&lookup.place);
             self.reporting.metrics.answer_reused();
             self.resolve(&answer.alert, &Ok(outcome));

@@ -16,7 +16,7 @@ use crate::{
         outcome::{Outcome, Reason, Rejection, Status},
         related_ips::RelatedIps,
         retry::{Backoff, Breaker, Failure, FailureKind, Pages, Throttle, Verdict},
-        service_clock::News,
+        service_clock::{News, given_at},
         time::JournalTime,
     },
     observe::metrics::RetryReason,
@@ -40,16 +40,18 @@ impl<J: Journal, T: Transport> Account<J, T> {
         };
         let Called { claim, id, call, with, took } = called;
         let (alert, reached) = (id.clone(), call.reached);
-        let Some(Answered { verdict, end, at, sent }) = call.answer else {
+        let Some(Answered { verdict, end, at: wall, sent }) = call.answer else {
             self.append(Body::Answer(Answer { claim, alert, reached, status: None, outcome: None }));
             return self.requeue(&id);
         };
         self.reporting.metrics.call_ended(end, took);
         tracing::debug!(alert_id = %id, ?end, ?took, "a call ended");
-        if let Some(sent) = sent.filter(|_| took < TIMELY) {
-            self.hear_time(sent, at);
+        let at = given_at(sent, wall);
+        // What answers in the service's place has a clock of its own.
+        let is_the_services = matches!(verdict, Verdict::Page { .. } | Verdict::NotFound) && took < TIMELY;
+        if let Some(sent) = sent.filter(|_| is_the_services) {
+            self.hear_time(sent, wall);
         }
-        let at = self.service_clock.at(at);
         let status = end.status();
         let answer = |outcome| Body::Answer(Answer { claim, alert, reached, status, outcome });
         match verdict {
@@ -75,15 +77,17 @@ impl<J: Journal, T: Transport> Account<J, T> {
 
     /// Takes what the service says the time is.
     fn hear_time(&mut self, sent: jiff::Timestamp, wall: jiff::Timestamp) {
-        let off = match self.service_clock.hear(sent, wall) {
-            None => return,
-            Some(News::Agrees) => return tracing::info!("this host's clock agrees with the service's again"),
-            Some(News::Ahead(by)) => format!("{} s ahead of", by.as_secs()),
-            Some(News::Behind(by)) => format!("{} s behind", by.as_secs()),
+        let Some(news) = self.service_clock.hear(sent, self.clock.boot(), wall) else { return };
+        let part = self.reporting.health.part();
+        let off = match news {
+            News::Agrees => return tracing::info!(%part, "this host's clock agrees with the service's again"),
+            News::Ahead(by) => format!("{} s ahead of", by.as_secs()),
+            News::Behind(by) => format!("{} s behind", by.as_secs()),
         };
         tracing::warn!(
-            "this host's clock is {off} the service's: answers are dated by the service's until they agree; the age of alerts \
-             and what else is written as a time are wrong by as much; set the clock (timedatectl, chronyc tracking)"
+            %part,
+            "this host's clock is {off} the service's: answers are dated by the service's; the age of alerts and what else is \
+             written as a time are wrong by as much; set the clock (timedatectl, chronyc tracking)"
         );
     }
 
@@ -138,6 +142,8 @@ impl<J: Journal, T: Transport> Account<J, T> {
     /// Takes a page; returns the outcome if it was the last one.
     fn page(&mut self, id: &AlertId, texts: Vec<String>, next: Option<&str>, at: jiff::Timestamp) -> Option<Outcome> {
         let course = self.lookups.get_mut(id)?.course();
+        // Of what was updated after the first page, the others may say something else.
+        let at = *course.begun.get_or_insert(at);
         let this_page = course.next_page.take();
         if let Some(link) = next {
             let is_this =
@@ -208,6 +214,7 @@ impl<J: Journal, T: Transport> Account<J, T> {
         }
         let Some(course) = self.lookups.get_mut(id).map(|lookup| lookup.course()) else { return };
         course.pages = Pages::default();
+        course.begun = None;
         course.next_page = None;
         course.failures += 1;
         course.bad_responses += u32::from(failure.kind == FailureKind::BadResponse);
