@@ -20,7 +20,7 @@ use std::{
     env, fs,
     mem::ManuallyDrop,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -156,8 +156,16 @@ fn a_fleet_that_everything_is_done_to_keeps_its_promises() {
     let history = folder.join("history.jsonl");
     eprintln!("ALERT_IPS_SEED={}: {} records, {:?}; {}", asked.seed, asked.records, asked.extent, history.display());
     let recorder = Recorder::create(&history);
-    run(&asked, &recorder, folder);
+    run(&asked, &recorder, folder.clone());
+    assert!(says_that_its_clock_is_wrong(&folder), "the wall clocks were set, and no instance noticed");
     report(&checker::judge(&recorder.lines()));
+}
+
+/// Whether some life of an instance says so. Without the library that keeps its clock, all goes on, and nothing is shown.
+fn says_that_its_clock_is_wrong(folder: &Path) -> bool {
+    let logs = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .any(|log| fs::read_to_string(log).unwrap().contains("the service's: answers are dated by the service's"))
 }
 
 /// Judges a run of before again, with the judge as it is now.
@@ -187,7 +195,7 @@ fn run(asked: &Asked, recorder: &Recorder, folder: PathBuf) {
     let begun = Instant::now();
     let mut proxies: Vec<Proxy> = INSTANCES.iter().map(|_| Proxy::bind(cluster::BROKERS)).collect();
     let addresses: Vec<_> = proxies.iter().map(Proxy::addresses).collect();
-    let brokers = cluster::start(&folder, &addresses);
+    let brokers = cluster::start(&folder, &addresses, asked.seed);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     for (index, proxy) in proxies.iter_mut().enumerate() {
         let behind: Vec<_> = brokers.iter().map(|broker| broker.behind[index]).collect();

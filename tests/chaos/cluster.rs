@@ -79,9 +79,9 @@ struct Ports {
 }
 
 /// Starts the brokers. `proxies` are the addresses under which each instance knows each broker.
-pub(crate) fn start(folder: &Path, proxies: &[Vec<SocketAddr>]) -> Vec<Broker> {
+pub(crate) fn start(folder: &Path, proxies: &[Vec<SocketAddr>], seed: u64) -> Vec<Broker> {
     let jars = jars();
-    let mut free = free_addresses();
+    let mut free = free_addresses(seed);
     let ports: Vec<Ports> = (0..BROKERS)
         .map(|_| Ports {
             cluster: free.next().unwrap(),
@@ -182,8 +182,9 @@ fn jars() -> PathBuf {
     String::from_utf8(output.stdout).unwrap().trim().into()
 }
 
-fn free_addresses() -> impl Iterator<Item = SocketAddr> {
-    let first = FIRST_PORT + u16::try_from(std::process::id() % 8_000).unwrap();
+/// Campaigns of different seeds may run at the same time, and a broker that is away has left its ports.
+fn free_addresses(seed: u64) -> impl Iterator<Item = SocketAddr> {
+    let first = FIRST_PORT + 500 * u16::try_from(seed % 18).unwrap() + u16::try_from(std::process::id() % 400).unwrap();
     (first..LAST_PORT)
         .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
         .filter(|address| TcpListener::bind(address).is_ok())

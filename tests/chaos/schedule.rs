@@ -63,12 +63,11 @@ pub(crate) fn draw(seed: u64, extent: Extent) -> Vec<Planned> {
     schedule
 }
 
-/// Beside the others, for they take no time: among them, wherever that is.
+/// Somewhere among the others, of one instance after the other. Drawn last, so that the others of a seed are what they were.
 fn set_clocks(rng: &mut SmallRng, extent: Extent, schedule: &mut Vec<Planned>) {
-    for _ in 0..2 * extent.each {
-        let (pause, kind, lasts) = (Duration::ZERO, FaultKind::ClockSet, Duration::ZERO);
-        let set = Planned { pause, kind, target: rng.random_range(0..6), lasts };
-        schedule.insert(rng.random_range(0..=schedule.len()), set);
+    for target in 0..2 * extent.each {
+        let (pause, kind, lasts) = (exponential(rng, extent.pause), FaultKind::ClockSet, Duration::ZERO);
+        schedule.insert(rng.random_range(0..=schedule.len()), Planned { pause, kind, target, lasts });
     }
 }
 

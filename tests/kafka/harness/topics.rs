@@ -30,8 +30,9 @@ const PARTITIONS: i32 = 3;
 /// How long the broker has for each answer, also on a machine with more to do than it can.
 pub(super) const ANSWER: Duration = super::LONG;
 
-/// How long one client is waited for where another can be asked.
-const MOMENT: Duration = Duration::from_secs(5);
+/// How long one client is waited for; then another asks. One that has asked for a topic too soon asks on and on, and one that has
+/// lost its only broker may never hear of it again (confluentinc/librdkafka#5301).
+const MOMENT: Duration = Duration::from_secs(10);
 
 /// Counts the seeded messages, so that what is read back finds its expectation.
 const SEED_HEADER: &str = "seed";
@@ -137,7 +138,7 @@ impl Topics {
     /// The same of one topic; -1: until no broker does.
     pub fn wait_until_is_led_by(&self, name: &str, broker: i32) {
         super::eventually(&format!("broker {broker} leads {name}"), ANSWER, || {
-            let metadata = self.consumer().fetch_metadata(Some(name), ANSWER).unwrap();
+            let metadata = self.consumer().fetch_metadata(Some(name), MOMENT).ok()?;
             metadata.topics()[0].partitions().iter().all(|partition| partition.leader() == broker).then_some(())
         });
     }
@@ -180,10 +181,11 @@ impl Topics {
     pub fn committed(&self) -> TopicPartitionList {
         let mut asked = TopicPartitionList::new();
         asked.add_partition_range(&self.input, 0, PARTITIONS - 1);
-        let consumer = self.consumer();
         // A broker that has just come back may not answer for the group yet; and none does while a transaction is open that
         // one left which was killed: for 30 s, and until the brokers look.
-        super::eventually("the group's offsets", super::LONG, || consumer.committed_offsets(asked.clone(), ANSWER).ok())
+        super::eventually("the group's offsets", ANSWER, || {
+            self.consumer().committed_offsets(asked.clone(), MOMENT).ok()
+        })
     }
 
     /// Commits this for the group, as a member may that is late.
@@ -288,22 +290,7 @@ impl Topics {
 
     /// Everything in a topic, as a reader of committed records sees it.
     pub fn read(&self, topic: &str) -> Vec<Record> {
-        let consumer = self.consumer();
-        let mut assignment = TopicPartitionList::new();
-        for number in 0..PARTITIONS {
-            assignment.add_partition_offset(topic, number, Offset::Beginning).unwrap();
-        }
-        consumer.assign(&assignment).unwrap();
-        let (mut records, mut open, begun) = (Vec::new(), PARTITIONS, Instant::now());
-        while open > 0 {
-            match consumer.poll(ANSWER).expect("the broker answers") {
-                Ok(message) => records.push(record(&message)),
-                Err(KafkaError::PartitionEOF(_)) => open -= 1,
-                // So it is for a moment with a broker that has just come back; the client connects again by itself.
-                Err(error) => assert!(begun.elapsed() < ANSWER, "{topic} can't be read: {error}"),
-            }
-        }
-        records
+        super::eventually(&format!("{topic} is read"), ANSWER, || read_by(&self.consumer(), topic))
     }
 
     /// How many records a topic holds.
@@ -341,8 +328,11 @@ impl Topics {
     pub fn noted(&self) -> i64 {
         let mut asked = TopicPartitionList::new();
         asked.add_partition_range(&self.dead_letters, 0, PARTITIONS - 1);
-        let consumer: BaseConsumer = self.client().set("group.id", format!("{}.replay", self.group)).create().unwrap();
-        let noted = consumer.committed_offsets(asked, ANSWER).unwrap();
+        let noted = super::eventually("the replay's offsets", ANSWER, || {
+            let group = format!("{}.replay", self.group);
+            let consumer: BaseConsumer = self.client().set("group.id", group).create().unwrap();
+            consumer.committed_offsets(asked.clone(), MOMENT).ok()
+        });
         let next = noted.elements().into_iter().filter_map(|partition| match partition.offset() {
             Offset::Offset(next) => Some(next),
             _ => None,
@@ -431,8 +421,26 @@ impl Seeding<'_> {
     }
 }
 
-/// One past the newest record of a partition. A broker that has just come back may not lead it yet, and a client that asks for a
-/// topic too soon after it was created asks on and on, as fast as it can: then another asks.
+/// `None` where this client hears nothing.
+fn read_by(consumer: &BaseConsumer, topic: &str) -> Option<Vec<Record>> {
+    let mut assignment = TopicPartitionList::new();
+    for number in 0..PARTITIONS {
+        assignment.add_partition_offset(topic, number, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&assignment).unwrap();
+    let (mut records, mut open, begun) = (Vec::new(), PARTITIONS, Instant::now());
+    while open > 0 {
+        match consumer.poll(MOMENT)? {
+            Ok(message) => records.push(record(&message)),
+            Err(KafkaError::PartitionEOF(_)) => open -= 1,
+            // So it is for a moment with a broker that has just come back; the client connects again by itself.
+            Err(error) => assert!(begun.elapsed() < ANSWER, "{topic} can't be read: {error}"),
+        }
+    }
+    Some(records)
+}
+
+/// One past the newest record of a partition. A broker that has just come back may not lead it yet.
 fn end(topics: &Topics, consumer: &BaseConsumer, topic: &str, number: i32) -> i64 {
     let ask = |consumer: &BaseConsumer| consumer.fetch_watermarks(topic, number, MOMENT).ok().map(|(_, end)| end);
     ask(consumer).unwrap_or_else(|| super::eventually("a partition has a leader", ANSWER, || ask(&topics.consumer())))
