@@ -52,7 +52,7 @@ impl Dispatcher {
         self.open.insert(id, Open { record: record.clone(), log, size, writes: None, acknowledged: 0 });
         let early = matches!(self.delivery, Delivery::AtLeastOnce(_)).then(|| self.early_sender.clone());
         let (pipeline, outlet) = (self.pipeline.clone(), early.map(|early| Outlet { record: id, early }));
-        let published = self.partitions.published(&record.receipt);
+        let published = self.partitions.published(&record.receipt).map(Box::new);
         let life = pipeline.process(record, outlet, published, leaving);
         self.lives.begin(log, life.map(move |result| Ended { record: id, result }));
     }

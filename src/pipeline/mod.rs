@@ -136,18 +136,18 @@ impl Pipeline {
 
     /// Decides every alert of a record. Takes as long as its lookups take: from microseconds to hours.
     ///
-    /// Without an outlet nothing is written before all of them are decided. What is `published` of them is left out. Once
-    /// `leaving` is cancelled, only calls on the wire are waited for.
+    /// Without an outlet nothing is written before all of them are decided. What is `published` of them is left out; of
+    /// most records nothing is, so it is boxed. Once `leaving` is cancelled, only calls on the wire are waited for.
     pub async fn process(
         self: Arc<Self>,
         record: Arc<Record>,
         outlet: Option<Outlet>,
-        published: Option<Published>,
+        published: Option<Box<Published>>,
         leaving: CancellationToken,
     ) -> Result<Decided, LetGo> {
         let since = record.timestamp.unwrap_or_else(|| self.clock.wall());
         // Boxed: a record may wait for hours, and need not hold the room that putting its questions took.
-        let put = Box::pin(leaving.run_until_cancelled(self.put_all(&record, since, published.as_ref(), &leaving)));
+        let put = Box::pin(leaving.run_until_cancelled(self.put_all(&record, since, published.as_deref(), &leaving)));
         let put = put.await.ok_or(LetGo)??;
         let (only, _room) = match put.single() {
             Ok(only) => only,

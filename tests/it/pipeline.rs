@@ -95,8 +95,10 @@ async fn written_beside(published: Published, payload: &str) -> (Vec<String>, bo
     let world = World::all_found(1);
     let pipeline = Arc::new(pipeline(&world, [(TENANT.to_owned(), world.account.clone())]));
     let (outlet, mut early) = outlet();
-    let decided =
-        pipeline.process(record(payload), Some(outlet), Some(published), CancellationToken::new()).await.unwrap();
+    let decided = pipeline
+        .process(record(payload), Some(outlet), Some(Box::new(published)), CancellationToken::new())
+        .await
+        .unwrap();
     let (mut writes, mut begins_anew) = (decided.writes, Vec::new());
     while let Ok(early) = early.try_recv() {
         writes.extend(early.writes);
@@ -140,8 +142,10 @@ async fn what_the_filter_leaves_out_since_was_published_all_the_same() {
         r#"[{"id":"a","severity":"Low"},{"id":"b","severity":"High"},{"id":"c","severity":"High"},{"id":"d","severity":"Low"}]"#,
     );
     let published = published(&[(0, "a"), (1, "b")]);
-    let decided =
-        Arc::new(pipeline).process(message, Some(outlet().0), Some(published), CancellationToken::new()).await.unwrap();
+    let decided = Arc::new(pipeline)
+        .process(message, Some(outlet().0), Some(Box::new(published)), CancellationToken::new())
+        .await
+        .unwrap();
     assert_eq!((decided.early, json(&decided.writes[0])["alert_id"].as_str()), (0, Some("c")));
     assert_eq!((decided.writes.len(), world.sim.counts().calls), (1, 1));
 }
