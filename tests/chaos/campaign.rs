@@ -41,7 +41,7 @@ use super::{
     checker::{self, Judgement},
     cluster,
     fleet::Fleet,
-    harness::{Config, LONG, Proxy, Service, Topics, eventually, is_asked_for},
+    harness::{Config, LONG, Proxy, Service, Topics, WallClock, eventually, is_asked_for},
     history::{self, Alert, Answer, Call, Delivery, Fact, Limit, Place, Recorder, Seeded, Terms, nanos},
     schedule::{self, Extent},
     seeder::{OUTPUT_TAKES, Seeds},
@@ -161,11 +161,11 @@ fn a_fleet_that_everything_is_done_to_keeps_its_promises() {
     report(&checker::judge(&recorder.lines()));
 }
 
-/// Whether some life of an instance says so. Without the library that keeps its clock, all goes on, and nothing is shown.
+/// Whether some life of an instance says so.
 fn says_that_its_clock_is_wrong(folder: &Path) -> bool {
     let logs = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .any(|log| fs::read_to_string(log).unwrap().contains("the service's: answers are dated by the service's"))
+        .any(|log| fs::read_to_string(log).unwrap().contains(WallClock::NOTICED))
 }
 
 /// Judges a run of before again, with the judge as it is now.

@@ -47,7 +47,7 @@ fn a_clock_that_is_set_back_while_nothing_comes_stops_nothing(#[case] delivery: 
 
 /// Else nothing is shown.
 fn assert_is_set(daemon: &Daemon) {
-    assert!(daemon.log().contains("the service's: answers are dated by the service's"), "its clock is the machine's");
+    assert!(daemon.log().contains(WallClock::NOTICED), "its clock is the machine's");
 }
 
 /// Brokers take records of the next hour, unless told otherwise.

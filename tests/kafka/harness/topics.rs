@@ -179,12 +179,16 @@ impl Topics {
 
     /// What the group has committed of the input.
     pub fn committed(&self) -> TopicPartitionList {
+        self.committed_by(&self.group, &self.input)
+    }
+
+    fn committed_by(&self, group: &str, topic: &str) -> TopicPartitionList {
         let mut asked = TopicPartitionList::new();
-        asked.add_partition_range(&self.input, 0, PARTITIONS - 1);
+        asked.add_partition_range(topic, 0, PARTITIONS - 1);
         // A broker that has just come back may not answer for the group yet; and none does while a transaction is open that
         // one left which was killed: for 30 s, and until the brokers look.
         super::eventually("the group's offsets", ANSWER, || {
-            self.consumer().committed_offsets(asked.clone(), MOMENT).ok()
+            self.consumer_of(group).committed_offsets(asked.clone(), MOMENT).ok()
         })
     }
 
@@ -326,13 +330,7 @@ impl Topics {
 
     /// How many offsets of the dead letters `alert-ips replay` has noted as sent back, in one partition at most.
     pub fn noted(&self) -> i64 {
-        let mut asked = TopicPartitionList::new();
-        asked.add_partition_range(&self.dead_letters, 0, PARTITIONS - 1);
-        let noted = super::eventually("the replay's offsets", ANSWER, || {
-            let group = format!("{}.replay", self.group);
-            let consumer: BaseConsumer = self.client().set("group.id", group).create().unwrap();
-            consumer.committed_offsets(asked.clone(), MOMENT).ok()
-        });
+        let noted = self.committed_by(&format!("{}.replay", self.group), &self.dead_letters);
         let next = noted.elements().into_iter().filter_map(|partition| match partition.offset() {
             Offset::Offset(next) => Some(next),
             _ => None,
@@ -358,8 +356,12 @@ impl Topics {
     }
 
     fn consumer(&self) -> BaseConsumer {
+        self.consumer_of(&self.group)
+    }
+
+    fn consumer_of(&self, group: &str) -> BaseConsumer {
         let mut config = self.client();
-        config.set("group.id", &self.group).set("isolation.level", "read_committed");
+        config.set("group.id", group).set("isolation.level", "read_committed");
         config.set("enable.partition.eof", "true").set("enable.auto.commit", "false");
         // The end of a partition is told with the answer to a fetch that found nothing.
         config.set("fetch.wait.max.ms", "50");

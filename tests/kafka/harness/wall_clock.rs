@@ -18,6 +18,10 @@ pub struct WallClock {
 }
 
 impl WallClock {
+    /// What a process logs that has noticed that its clock is not the service's. Where none does, the library was not taken, and
+    /// nothing is shown.
+    pub const NOTICED: &str = "the service's: answers are dated by the service's";
+
     /// As the machine's until it is set.
     pub fn at(file: PathBuf) -> Self {
         fs::write(&file, [0; size_of::<i64>()]).unwrap();
