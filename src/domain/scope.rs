@@ -1,8 +1,15 @@
 //! Where an address reaches, by itself: nothing is looked up.
+//!
+//! Public is what IANA's registries of special-purpose addresses (IPv4 and IPv6, as of October 2025) call globally reachable
+//! and what they don't name; of IPv6 only within `2000::/3`, out of which global unicast addresses are given (IANA's registry of
+//! the IPv6 address space). Teredo and 6to4, of which they say neither, are not.
+//!
+//! It is our own table since `std` has only some of these blocks yet, and the crates that know more tell what is global and what is
+//! not, by older registries.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// How far an address reaches, by the registries of special addresses (IANA, RFC 6890 and its successors).
+/// How far an address reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
     /// Of no special block: somebody on the internet.
@@ -21,7 +28,8 @@ pub enum Scope {
     Multicast,
     /// 0.0.0.0; `::`.
     Unspecified,
-    /// 0/8, 192.0.0/24, 198.18/15, 240/4; `100::/64`, `2001:2::/48` and others that are no host of the internet.
+    /// 0/8, 192.0.0/24, 192.88.99/24, 198.18/15, 240/4; `2001::/23`, `2002::/16` and all beyond `2000::/3`: no host of the
+    /// internet, or none that is reached by this address alone.
     Reserved,
 }
 
@@ -76,8 +84,10 @@ const fn of_v4(ip: Ipv4Addr) -> Scope {
         _ if ip.is_documentation() => Scope::Documentation,
         _ if ip.is_multicast() => Scope::Multicast,
         [100, 64..=127, ..] => Scope::Shared,
-        // This network; protocol assignments; benchmarking; reserved, broadcast among it.
-        [0 | 240..=255, ..] | [192, 0, 0, _] | [198, 18..=19, ..] => Scope::Reserved,
+        // Anycast of PCP and TURN, among the protocol assignments.
+        [192, 0, 0, 9..=10] => Scope::Public,
+        // This network; protocol assignments; relays of 6to4, given up; benchmarking; reserved, broadcast among it.
+        [0 | 240..=255, ..] | [192, 0, 0, _] | [192, 88, 99, _] | [198, 18..=19, ..] => Scope::Reserved,
         _ => Scope::Public,
     }
 }
@@ -90,11 +100,15 @@ const fn of_v6(ip: Ipv6Addr) -> Scope {
         _ if ip.is_unique_local() => Scope::Private,
         _ if ip.is_unicast_link_local() => Scope::LinkLocal,
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => Scope::Documentation,
-        // Discard-only; benchmarking; ORCHID, old and new; what is embedded without being mapped.
-        [0x100, 0, 0, 0, ..] | [0x2001, 2, 0, ..] | [0x2001, 0x10..=0x2f, ..] | [0, 0, 0, 0, 0, 0, ..] => {
-            Scope::Reserved
-        }
-        _ => Scope::Public,
+        // NAT64: somebody on the internet, by way of a translator.
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => Scope::Public,
+        // Among the protocol assignments: anycast of PCP, TURN and DNS-SD; AMT; AS112; ORCHIDv2 and the tags of drones.
+        [0x2001, 1, 0, 0, 0, 0, 0, 1..=3] | [0x2001, 3 | 0x20..=0x3f, ..] | [0x2001, 4, 0x112, ..] => Scope::Public,
+        // The other protocol assignments, Teredo and benchmarking among them; 6to4.
+        [0x2001, 0..=0x1ff, ..] | [0x2002, ..] => Scope::Reserved,
+        [0x2000..=0x3fff, ..] => Scope::Public,
+        // NAT64 of a site's own, discard-only, dummies, SIDs of SRv6, site-local, and what is not given to anybody.
+        _ => Scope::Reserved,
     }
 }
 
@@ -106,7 +120,9 @@ mod tests {
 
     #[rstest]
     #[case::v4(Scope::Public, &["104.80.104.128", "1.1.1.1", "100.63.255.255", "100.128.0.0", "172.32.0.1", "198.17.0.1"])]
-    #[case::v6(Scope::Public, &["2a01:111::1", "2001:4860:4860::8888", "::ffff:8.8.8.8", "64:ff9b::808:808"])]
+    #[case::v6(Scope::Public, &["2a01:111::1", "2001:4860:4860::8888", "::ffff:8.8.8.8", "64:ff9b::808:808", "2001:200::1", "3ffe::1"])]
+    #[case::v4_excepted(Scope::Public, &["192.0.0.9", "192.0.0.10", "192.31.196.1", "192.52.193.1", "192.175.48.1"])]
+    #[case::v6_excepted(Scope::Public, &["2001:1::1", "2001:1::3", "2001:3::1", "2001:4:112::1", "2001:20::1", "2001:3f::1"])]
     #[case(Scope::Private, &["10.0.0.1", "172.16.0.0", "172.31.255.255", "192.168.1.1", "fd00::1", "::ffff:10.0.0.1"])]
     #[case(Scope::Shared, &["100.64.0.0", "100.127.255.255"])]
     #[case(Scope::Loopback, &["127.0.0.1", "127.255.255.255", "::1", "::ffff:127.0.0.1"])]
@@ -114,7 +130,11 @@ mod tests {
     #[case(Scope::Documentation, &["192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1", "3fff::1"])]
     #[case(Scope::Multicast, &["224.0.0.1", "239.255.255.255", "ff02::1"])]
     #[case(Scope::Unspecified, &["0.0.0.0", "::"])]
-    #[case(Scope::Reserved, &["0.1.2.3", "192.0.0.8", "198.18.0.1", "240.0.0.1", "255.255.255.255", "100::1", "::1.2.3.4"])]
+    #[case::v4(Scope::Reserved, &["0.1.2.3", "192.0.0.8", "192.88.99.1", "198.18.0.1", "240.0.0.1", "255.255.255.255"])]
+    #[case::translated_locally(Scope::Reserved, &["64:ff9b:1::1", "64:ff9b:1:ffff::1", "64:ff9b:0:0:0:1::"])]
+    #[case::protocol_assignments(Scope::Reserved, &["2001::1", "2001:1::4", "2001:2::1", "2001:4:113::1", "2001:10::1", "2001:1ff::1"])]
+    #[case::six_to_four(Scope::Reserved, &["2002:808:808::1"])]
+    #[case::beyond_2000(Scope::Reserved, &["::1.2.3.4", "100::1", "100:0:0:1::1", "5f00::1", "4000::1", "fec0::1", "1fff::1"])]
     fn addresses_reach_as_far_as_their_block(#[case] scope: Scope, #[case] ips: &[&str]) {
         for ip in ips {
             assert_eq!(Scope::of(ip.parse().unwrap()), scope, "{ip}");
