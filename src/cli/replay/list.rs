@@ -65,7 +65,7 @@ impl Inventory {
         }
         let (reason, at) = (letter.rejection.reason, letter.rejected_at);
         let source = readable(&letter.original.receipt.partition.topic);
-        let last = || (format!("{}/{}", place.partition.number, place.offset), readable(&letter.rejection.detail));
+        let last = || (format!("{}/{}", place.partition.number, place.offset), super::detail(letter));
         let kind = self.kinds.entry((reason.as_str(), source)).or_insert_with(|| Kind {
             reason,
             letters: 0,
@@ -162,6 +162,24 @@ mod tests {
         assert!(text.contains("unknown_tenant: add [accounts.NAME]"), "{text}");
         assert!(text.contains("the newest, at 1/8: it can't be 8"), "{text}");
         assert!(text.contains("1 record in dead are no dead letters"), "{text}");
+    }
+
+    #[test]
+    fn a_detail_is_shown_as_its_header_has_it() {
+        let receipt = letter(7, Reason::NotJson, 0, false).place;
+        let original = Record { receipt, key: None, payload: None, headers: Vec::new(), timestamp: None };
+        let rejection = Rejection { reason: Reason::NotJson, detail: "päck\n".into() };
+        let mut letter =
+            Found { letter: Some(DeadLetter::new(original, &rejection, NOW)), ..letter(7, Reason::NotJson, 0, false) };
+        let shown = |letter: &Found| {
+            let mut inventory = Inventory::default();
+            inventory.add(letter, &Choice::default());
+            inventory.text("dead", NOW)
+        };
+        assert!(shown(&letter).contains(r"the newest, at 1/7: p\u{e4}ck\n"), "{}", shown(&letter));
+        // Such a header was written by somebody else.
+        letter.letter.as_mut().unwrap().rejection.detail = "a\u{1b}[2J".into();
+        assert!(shown(&letter).contains(r"the newest, at 1/7: a\u{1b}[2J"), "{}", shown(&letter));
     }
 
     #[test]

@@ -55,7 +55,7 @@ fn text(place: &str, was_sent: bool, letter: &DeadLetter, now: Timestamp) -> Str
          sent back    {sent}\nkey          {}\n",
         ago(*rejected_at, now),
         rejection.reason.as_str(),
-        readable(&rejection.detail),
+        super::detail(letter),
         rejection.reason.remedy(),
         readable(&original.receipt.to_string()),
         original.key.as_deref().map_or_else(|| "none".to_owned(), shown),
