@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::Related;
+use super::{Related, embedded::Embedded};
 use crate::domain::{
     output::Granularity,
     scope::{self, Scope},
@@ -27,7 +27,7 @@ pub(super) struct Document<'a> {
     tenant_id: &'a str,
     /// When the answer was obtained: RFC 3339, UTC, milliseconds.
     retrieved_at: &'a str,
-    /// The alert as it was read, where the output embeds it.
+    /// The alert as it was read, where the output embeds it; as a text, where not every parser takes its JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     alert: Option<&'a RawValue>,
@@ -61,7 +61,7 @@ impl<'a> Document<'a> {
             status: related.outcome.status.as_str(),
             tenant_id: related.tenant,
             retrieved_at: related.retrieved_text,
-            alert: related.original,
+            alert: related.embedded.and_then(Embedded::json),
         }
     }
 }

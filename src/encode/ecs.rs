@@ -5,9 +5,8 @@
 use std::net::IpAddr;
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 
-use super::{Related, document::scope_of};
+use super::{Related, document::scope_of, embedded::Embedded};
 use crate::domain::scope;
 
 #[derive(Serialize)]
@@ -70,7 +69,7 @@ struct RelatedFields<'a> {
 struct Own<'a> {
     /// found, empty, `not_found` or expired.
     status: &'static str,
-    /// How many addresses the alert has.
+    /// How many addresses the alert has, also where the output wants only some of them.
     count: usize,
     addresses: Vec<Address>,
     /// The same for all copies of a record: topic, partition and offset of the message that was read, and the place in it.
@@ -98,7 +97,7 @@ impl<'a> Enrichment<'a> {
                 dataset: "microsoft_defender_endpoint.alert_ips",
                 provider: "alert-ips",
                 id: related.alert.id.as_str(),
-                original: related.original.map(RawValue::get),
+                original: related.embedded.map(Embedded::text),
             },
             cloud: Cloud { provider: "azure", account: Account { id: related.tenant } },
             related: RelatedFields { ip: related.ips },

@@ -7,6 +7,7 @@
 mod cloud_events;
 mod document;
 mod ecs;
+mod embedded;
 mod ocsf;
 mod sentinel;
 mod splunk;
@@ -20,6 +21,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use self::embedded::Embedded;
 use crate::domain::{
     alert::Alert,
     outcome::Outcome,
@@ -57,36 +59,39 @@ pub fn encode(outputs: &[Output], subject: &Subject<'_>) -> Vec<Outgoing> {
     let Subject { receipt, index, alert, tenant, outcome, original, .. } = *subject;
     let retrieved_text = rfc3339_millis(outcome.retrieved_at);
     let place = format!("{}/{}/{}/{index}", receipt.partition.topic, receipt.partition.number, receipt.offset);
+    let embedded = original.map(Embedded::of);
     let mut records = Vec::with_capacity(outputs.len());
     for (number, output) in (0..).zip(outputs) {
         let Some(ips) = output.wanted(outcome) else { continue };
         let parts = Parts::of(output, &ips);
         for (part, ips) in parts.iter() {
             let id = if parts.is_whole() { place.clone() } else { format!("{place}/{part}") };
-            let payload = write(
-                output.format,
-                &Related {
-                    alert,
-                    tenant: alert.tenant.as_deref().unwrap_or(tenant),
-                    outcome,
-                    retrieved_text: &retrieved_text,
-                    id: &id,
-                    granularity: output.granularity,
-                    ips,
-                    all_ips: parts.ips.len(),
-                    part,
-                    parts: parts.count(),
-                    original: original.filter(|_| output.include_alert),
-                    splunk: &output.splunk,
-                },
-            );
-            records.push(Outgoing {
+            let mut related = Related {
+                alert,
+                tenant: alert.tenant.as_deref().unwrap_or(tenant),
+                outcome,
+                retrieved_text: &retrieved_text,
+                id: &id,
+                granularity: output.granularity,
+                ips,
+                all_ips: outcome.ips.as_slice().len(),
+                part,
+                parts: parts.count(),
+                embedded: embedded.as_ref().filter(|_| output.include_alert),
+                splunk: &output.splunk,
+            };
+            let mut record = Outgoing {
                 to: Destination::Output(number),
                 key: Some(alert.id.as_str().as_bytes().into()),
-                payload: Some(payload.into()),
+                payload: Some(write(output.format, &related).into()),
                 headers: headers(output, subject, &id, &retrieved_text),
                 timestamp: None,
-            });
+            };
+            let is_too_large = output.format == OutputFormat::Sentinel && record.held_bytes() > sentinel::MOST_BYTES;
+            if is_too_large && related.embedded.take().is_some() {
+                record.payload = Some(write(output.format, &related).into());
+            }
+            records.push(record);
         }
     }
     records
@@ -146,12 +151,12 @@ struct Related<'a> {
     granularity: Granularity,
     /// Those of this record.
     ips: &'a [IpAddr],
-    /// How many there are in all records of the alert.
+    /// How many the alert has, published or not.
     all_ips: usize,
     /// Which of the alert's records this is, from 0.
     part: usize,
     parts: usize,
-    original: Option<&'a RawValue>,
+    embedded: Option<&'a Embedded<'a>>,
     splunk: &'a Splunk,
 }
 

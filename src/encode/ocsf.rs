@@ -7,10 +7,9 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::value::RawValue;
 
-use super::{Related, document::scope_of};
-use crate::domain::{alert::Severity, scope};
+use super::{Related, document::scope_of, embedded::Embedded};
+use crate::domain::{alert::Severity, outcome::Status, scope};
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -126,10 +125,7 @@ impl<'a> DetectionFinding<'a> {
             severity_id,
             severity,
             time,
-            message: match related.all_ips {
-                1 => "1 IP address is related to the alert".to_owned(),
-                many => format!("{many} IP addresses are related to the alert"),
-            },
+            message: message(related.outcome.status, related.all_ips),
             metadata: Metadata {
                 version: "1.8.0",
                 product: Product { name: "Microsoft Defender for Endpoint", vendor_name: "Microsoft" },
@@ -146,7 +142,7 @@ impl<'a> DetectionFinding<'a> {
             evidences: related.ips.iter().copied().map(Evidence::of).collect(),
             observables: related.ips.iter().copied().enumerate().map(Observable::of).collect(),
             unmapped: Unmapped { status, alert_id },
-            raw_data: related.original.map(RawValue::get),
+            raw_data: related.embedded.map(Embedded::text),
         }
     }
 }
@@ -160,6 +156,18 @@ impl Evidence {
 impl Observable {
     fn of((number, ip): (usize, IpAddr)) -> Self {
         Self { name: format!("evidences[{number}].data.ip"), kind: "IP Address", type_id: 2, value: ip }
+    }
+}
+
+fn message(status: Status, ips: usize) -> String {
+    match (status, ips) {
+        (Status::Found, 1) => "1 IP address is related to the alert".to_owned(),
+        (Status::Found, many) => format!("{many} IP addresses are related to the alert"),
+        (Status::Empty, _) => "no IP address is related to the alert".to_owned(),
+        (Status::NotFound, _) => "related IP addresses are not known: the service does not know the alert".to_owned(),
+        (Status::Expired, _) => {
+            "related IP addresses are not known: the alert was too old to be asked about".to_owned()
+        }
     }
 }
 

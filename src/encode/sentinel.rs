@@ -10,14 +10,14 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Related, document::scope_of};
+use super::{Related, document::scope_of, embedded::Embedded};
 use crate::domain::{output::Granularity, scope};
 
-/// Of the longest addresses these take 57 KB with all that is said of them.
+/// Of the longest addresses these take 50 KB with all that is said of them.
 pub(super) const MOST_ADDRESSES: usize = 350;
 
-/// A larger alert is not embedded.
-const MOST_OF_AN_ALERT: usize = 48 << 10;
+/// Of a row with its key and headers. What is embedded gets what the rest leaves.
+pub(super) const MOST_BYTES: usize = 64_000;
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -48,7 +48,7 @@ pub(super) struct Row<'a> {
     ip_version: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ip_scope: Option<&'static str>,
-    /// How many addresses the alert has, in all of its rows.
+    /// How many addresses the alert has, in all of its rows and, where the output wants only some, beside them.
     ip_count: usize,
     /// Which of the alert's rows this is, from 1.
     part: usize,
@@ -97,7 +97,7 @@ impl<'a> Row<'a> {
             part: related.part + 1,
             parts: related.parts,
             source_record: related.id,
-            alert: related.original.filter(|alert| alert.get().len() <= MOST_OF_AN_ALERT && related.part == 0),
+            alert: related.embedded.filter(|_| related.part == 0).and_then(Embedded::json),
         }
     }
 }

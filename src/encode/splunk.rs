@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::{
     Related,
     document::{Addresses, scope_of},
+    embedded::Embedded,
 };
 use crate::domain::output::Granularity;
 
@@ -35,7 +36,7 @@ pub(super) struct Envelope<'a> {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Event<'a> {
     alert_id: &'a str,
-    /// How many addresses the alert has.
+    /// How many addresses the alert has, also where the output wants only some of them.
     ip_count: usize,
     status: &'static str,
     tenant_id: &'a str,
@@ -86,7 +87,7 @@ impl<'a> Envelope<'a> {
                 record: related.id,
                 addresses: Addresses::of(related),
                 ip_scopes: (related.granularity == Granularity::PerAlert).then(scopes),
-                alert: related.original,
+                alert: related.embedded.and_then(Embedded::json),
             },
             fields: Fields { alert_id, status, tenant_id },
         }

@@ -187,12 +187,113 @@ fn each_output_gets_what_it_is_asked_for() {
     assert_eq!(records[2].headers, [structured]);
 }
 
+/// The count says that there are more than the record lists.
+#[rstest]
+#[case(OutputFormat::SplunkHec, "/event/ip_count")]
+#[case(OutputFormat::Sentinel, "/IpCount")]
+#[case(OutputFormat::Ecs, "/alert_ips/count")]
+fn addresses_that_are_not_published_are_counted(
+    #[case] format: OutputFormat,
+    #[case] at: &str,
+    #[values(Granularity::PerAlert, Granularity::PerIp)] granularity: Granularity,
+) {
+    let outputs = [Output { scopes: vec![Scope::Public], granularity, ..output(format) }];
+    let outcome = outcome(Status::Found, &["10.0.0.1", "104.80.104.128", "::1"]);
+    let records = all_encoded(&outputs, &receipt(7), &alert(None), &outcome, &[]);
+    let [record] = records.as_slice() else { panic!("{} records", records.len()) };
+    let value: serde_json::Value = serde_json::from_str(payload(record)).unwrap();
+    assert_eq!(value.pointer(at), Some(&3.into()));
+    assert!(!payload(record).contains("10.0.0.1"));
+}
+
+#[rstest]
+#[case::one(Status::Found, &["::1"], "1 IP address is related to the alert")]
+#[case::many(Status::Found, &["::1", "1.1.1.1"], "2 IP addresses are related to the alert")]
+#[case::empty(Status::Empty, &[], "no IP address is related to the alert")]
+#[case::not_found(Status::NotFound, &[], "related IP addresses are not known: the service does not know the alert")]
+#[case::expired(Status::Expired, &[], "related IP addresses are not known: the alert was too old to be asked about")]
+fn a_message_says_what_is_known(#[case] status: Status, #[case] ips: &[&str], #[case] message: &str) {
+    let outputs = [output(OutputFormat::Ocsf)];
+    let records = all_encoded(&outputs, &receipt(7), &alert(None), &outcome(status, ips), &[]);
+    let event: serde_json::Value = serde_json::from_str(payload(&records[0])).unwrap();
+    assert_eq!(event["message"], message);
+}
+
 #[test]
 fn an_alert_without_addresses_is_one_record_of_each_kind() {
     let per_ip = Output { granularity: Granularity::PerIp, ..Output::default() };
     let records = all_encoded(&[per_ip], &receipt(7), &alert(None), &outcome(Status::NotFound, &[]), &[]);
     assert_eq!(records.len(), 1);
     assert!(payload(&records[0]).contains(r#""ip":null,"ip_version":null,"ip_scope":null,"status":"not_found""#));
+}
+
+/// A row of the longest addresses, ids and headers, with such an alert in it.
+fn longest_row(original: Option<&RawValue>) -> Outgoing {
+    let ips: Vec<_> = (0..350).map(|n| format!("3fff:fff:1111:2222:3333:4444:5555:{:04x}", n + 0x1000)).collect();
+    let state = "s".repeat(512);
+    let parent = format!("01{}-{}", &TRACEPARENT[2..], "p".repeat(511));
+    let subject = Subject {
+        receipt: &Receipt {
+            partition: Partition { topic: "t".repeat(249).into(), number: i32::MAX },
+            offset: i64::MAX,
+            epoch: Epoch(1),
+        },
+        index: usize::MAX,
+        alert: &Alert { id: AlertId::parse(&"a".repeat(128)).unwrap(), ..alert(Some(&"t".repeat(253))) },
+        tenant: "",
+        outcome: &outcome(Status::Found, &ips.iter().map(String::as_str).collect::<Vec<_>>()),
+        headers: &[Header::new("traceparent", parent), Header::new("tracestate", state)],
+        original,
+    };
+    let output = Output { include_alert: true, ..output(OutputFormat::Sentinel) };
+    let [row] = encode(&[output], &subject).try_into().unwrap();
+    row
+}
+
+#[test]
+fn a_row_has_the_alert_where_event_hubs_takes_both() {
+    let bare = longest_row(None).held_bytes();
+    let room = 64_000 - bare - r#","Alert":"#.len();
+    for bytes in (room - 3..room + 4).chain([2, 20_000, 48 << 10, 49 << 10, 1 << 20]) {
+        let original = serde_json::value::to_raw_value(&"x".repeat(bytes - 2)).unwrap();
+        let row = longest_row(Some(&original));
+        let has_alert = payload(&row).contains(r#""Alert":"#);
+        assert_eq!(has_alert, bytes <= room, "{bytes} of {room}");
+        assert_eq!(row.held_bytes(), if has_alert { bare + r#","Alert":"#.len() + bytes } else { bare });
+    }
+}
+
+#[rstest]
+fn a_record_with_an_alert_is_one_line_that_every_parser_takes(
+    #[values(Granularity::PerAlert, Granularity::PerIp)] granularity: Granularity,
+    #[values(
+        "{\n  \"a\": [ 1.10, 18446744073709551617 ]\r\n}",
+        r#"{"a" : "\ud83d"}"#,
+        r#"{"a":1e400}"#,
+        r#"{"a":1,"a":2}"#
+    )]
+    original: &str,
+) {
+    let original = RawValue::from_string(original.to_owned()).unwrap();
+    let (alert, outcome, receipt) = (alert(None), outcome(Status::Found, &["::1", "10.0.0.1"]), receipt(7));
+    let subject = Subject {
+        receipt: &receipt,
+        index: 0,
+        alert: &alert,
+        tenant: "t",
+        outcome: &outcome,
+        headers: &[],
+        original: Some(&original),
+    };
+    for format in OutputFormat::ALL {
+        for record in encode(&[Output { include_alert: true, granularity, ..output(format) }], &subject) {
+            let text = payload(&record);
+            assert!(!text.contains(['\n', '\r']), "{text}");
+            serde_json::from_str::<serde_json::Value>(text).unwrap();
+            // Of a member twice, parsers take the first or the last.
+            assert!(!text.contains(r#""a":1,"#), "{text}");
+        }
+    }
 }
 
 /// Event Hubs takes no more than 64 KB, and a longer field would be cut.
