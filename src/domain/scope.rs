@@ -100,16 +100,26 @@ const fn of_v6(ip: Ipv6Addr) -> Scope {
         _ if ip.is_unique_local() => Scope::Private,
         _ if ip.is_unicast_link_local() => Scope::LinkLocal,
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => Scope::Documentation,
-        // NAT64: somebody on the internet, by way of a translator.
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] => Scope::Public,
-        // Among the protocol assignments: anycast of PCP, TURN and DNS-SD; AMT; AS112; ORCHIDv2 and the tags of drones.
-        [0x2001, 1, 0, 0, 0, 0, 0, 1..=3] | [0x2001, 3 | 0x20..=0x3f, ..] | [0x2001, 4, 0x112, ..] => Scope::Public,
+        segments if is_global_among_special(segments) => Scope::Public,
         // The other protocol assignments, Teredo and benchmarking among them; 6to4.
         [0x2001, 0..=0x1ff, ..] | [0x2002, ..] => Scope::Reserved,
         [0x2000..=0x3fff, ..] => Scope::Public,
         // NAT64 of a site's own, discard-only, dummies, SIDs of SRv6, site-local, and what is not given to anybody.
         _ => Scope::Reserved,
     }
+}
+
+/// Whether the registry calls an address globally reachable in the middle of what it does not.
+const fn is_global_among_special(segments: [u16; 8]) -> bool {
+    matches!(
+        segments,
+        // NAT64: somebody on the internet, by way of a translator.
+        [0x64, 0xff9b, 0, 0, 0, 0, ..]
+            // Among the protocol assignments: anycast of PCP, TURN and DNS-SD; AMT; AS112; ORCHIDv2 and the tags of drones.
+            | [0x2001, 1, 0, 0, 0, 0, 0, 1..=3]
+            | [0x2001, 3 | 0x20..=0x3f, ..]
+            | [0x2001, 4, 0x112, ..]
+    )
 }
 
 #[cfg(test)]
