@@ -268,7 +268,7 @@ enum Reading {
 impl Reading {
     /// An alert whose shape names its product, or doesn't: then its id may tell that it is another's.
     fn of(product: Option<&str>, alert: Alert) -> Self {
-        let is_told = product.is_some_and(|name| !name.is_empty());
+        let is_told = product.is_some_and(product::is_told);
         if !is_told && alert.id.is_of_another_product() { Self::Skip(Skip::OtherProduct) } else { Self::Alert(alert) }
     }
 }

@@ -117,6 +117,74 @@ fn a_mapping_reads_what_no_shape_knows(
     assert_eq!(alert.updated, Some("2026-11-18T11:06:40.123Z".parse().unwrap()));
 }
 
+/// Filebeat's modules and the older packages of Elastic count from 0 to 4, the newer ones in the scale of Elastic's rules.
+#[rstest]
+#[case::unspecified("0", Severity::Unspecified)]
+#[case::informational("1", Severity::Informational)]
+#[case::low("2", Severity::Low)]
+#[case::medium("3", Severity::Medium)]
+#[case::high("4", Severity::High)]
+#[case::less_than_low("5", Severity::Informational)]
+#[case::still_less_than_low("20", Severity::Informational)]
+#[case::low_in_the_large_scale("21", Severity::Low)]
+#[case::medium_in_the_large_scale("47", Severity::Medium)]
+#[case::high_in_the_large_scale("73", Severity::High)]
+#[case::critical("99", Severity::High)]
+#[case::negative("-1", Severity::Unspecified)]
+#[case::text(r#""3""#, Severity::Unspecified)]
+fn the_numbers_of_both_scales_of_ecs_are_severities(#[case] number: &str, #[case] severity: Severity) {
+    let event = format!(
+        r#"{{"event":{{"dataset":"microsoft_defender_endpoint.log","id":"da637291048912199236_1","severity":{number}}}}}"#
+    );
+    assert_eq!(auto(event).alerts[0].alert.severity, severity);
+}
+
+#[test]
+fn the_source_of_a_detection_is_no_product_where_an_event_has_both() {
+    let filter = |source: &str| Filter { detection_sources: vec![source.into()], ..Filter::default() };
+    let found = |source: &str| {
+        let decoded =
+            Decoder::new(InputFormat::Auto, None, filter(source)).decode(Some(&input("ecs-filebeat.json")), NOW);
+        decoded.alerts.into_iter().map(|indexed| indexed.index).collect::<Vec<_>>()
+    };
+    assert_eq!(found("WindowsDefenderAv"), [1]);
+    assert_eq!(found("WindowsDefenderAtp"), [0]);
+    assert_eq!(found("MicrosoftDefenderATP"), [] as [usize; 0]);
+}
+
+/// A data set is known by its whole name; where it is not known at all, what is in the event decides.
+#[rstest]
+#[case::an_alert("m365_defender.alert", 1, &[])]
+#[case::what_alert_ips_writes("microsoft_defender_endpoint.alert_ips", 0, &[Skip::OtherTable])]
+#[case::longer("m365_defender.alerts", 0, &[Skip::OtherTable])]
+#[case::of_nobody("soc.alerts", 1, &[])]
+#[case::the_module_alone("m365_defender", 1, &[])]
+fn data_sets_of_the_same_packages_that_are_about_no_alert_are_skipped(
+    #[case] dataset: &str,
+    #[case] alerts: usize,
+    #[case] skips: &[Skip],
+    #[values("event", "data_stream")] at: &str,
+) {
+    let mut event =
+        json!({"event": {"id": "da637291048912199236_1"}, "m365_defender": {"alert": {"severity": "high"}}});
+    event[at]["dataset"] = dataset.into();
+    let decoded = auto(event.to_string());
+    assert_eq!((decoded.alerts.len(), &decoded.skips[..], decoded.rejection), (alerts, skips, None));
+}
+
+/// Then the id tells.
+#[rstest]
+#[case::not_known("unknown", "da637551227677560813_-961444813", true)]
+#[case::known_to_newer_clients("unknownFutureValue", "ed637551227677560813_-961444813", true)]
+#[case::without_a_prefix("unknown", "637551227677560813_-961444813", true)]
+#[case::of_another("unknown", "fa637551227677560813_-961444813", false)]
+#[case::told("microsoftDefenderForOffice365", "da637551227677560813_-961444813", false)]
+fn a_product_that_graph_does_not_know_is_not_told(#[case] source: &str, #[case] id: &str, #[case] is_asked: bool) {
+    let decoded = auto(json!({"id": id, "serviceSource": source, "severity": "high"}).to_string());
+    let skips = if is_asked { vec![] } else { vec![Skip::OtherProduct] };
+    assert_eq!((decoded.alerts.len(), decoded.skips, decoded.rejection), (usize::from(is_asked), skips, None));
+}
+
 /// What the message says of all its alerts, before or behind them.
 #[rstest]
 #[case::before(
