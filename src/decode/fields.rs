@@ -298,24 +298,35 @@ impl<'de> Visitor<'de> for Capture<'_, '_, 'de> {
     }
 }
 
-/// Reads what the service and its exporters write: RFC 3339 with up to 9 fractional digits, UTC where no offset is told; or a
-/// number written as text.
+/// Reads what the service and its exporters write: RFC 3339, to the nanosecond, UTC where no offset is told; or a number written
+/// as text. Space around it is none of it.
 ///
 /// Times outside 2000 to 2100 are placeholders (.NET's unset time is the year 1) and count as not told.
 fn parse_time(text: &str) -> Option<Timestamp> {
+    let text = text.trim_ascii();
     if text.len() > 8 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return text.parse().ok().and_then(time_of_number);
     }
-    let time = text.parse::<Timestamp>().ok().or_else(|| {
-        let civil: civil::DateTime = text.parse().ok()?;
-        TimeZone::UTC.to_timestamp(civil).ok()
-    })?;
-    plausible(time)
+    plausible(parse_rfc3339(text).or_else(|| parse_rfc3339(&to_the_nanosecond(text)?))?)
 }
 
-/// Reads seconds or milliseconds since 1970, whichever gives a plausible time, to the millisecond.
+fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+    text.parse::<Timestamp>().ok().or_else(|| {
+        let civil: civil::DateTime = text.parse().ok()?;
+        TimeZone::UTC.to_timestamp(civil).ok()
+    })
+}
+
+/// The text without the digits of its fraction from the tenth on; RFC 3339 bounds them nowhere. `None`: it has no such.
+fn to_the_nanosecond(text: &str) -> Option<String> {
+    let (whole, behind) = text.split_once('.')?;
+    let digits = behind.bytes().take_while(u8::is_ascii_digit).count();
+    (digits > 9).then(|| format!("{whole}.{}{}", &behind[..9], &behind[digits..]))
+}
+
+/// Reads seconds, milliseconds or microseconds since 1970, whichever gives a plausible time, to the millisecond.
 fn time_of_number(number: f64) -> Option<Timestamp> {
-    [number, number / 1000.0].into_iter().find_map(|seconds| {
+    [number, number / 1e3, number / 1e6].into_iter().find_map(|seconds| {
         let since = SignedDuration::try_from_secs_f64(seconds).ok()?.round(Unit::Millisecond).ok()?;
         plausible(Timestamp::UNIX_EPOCH.checked_add(since).ok()?)
     })
@@ -349,9 +360,11 @@ mod tests {
     #[case::seconds("1795000000", Some("2026-11-18T11:06:40Z"))]
     #[case::fraction("1795000000.5", Some("2026-11-18T11:06:40.5Z"))]
     #[case::milliseconds("1795000000123", Some("2026-11-18T11:06:40.123Z"))]
+    #[case::microseconds("1795000000123456", Some("2026-11-18T11:06:40.123Z"))]
     #[case::zero("0", None)]
+    #[case::between("179500000012", None)]
     #[case::beyond_everything("1e300", None)]
-    fn numbers_are_times_in_seconds_or_milliseconds(#[case] number: &str, #[case] expected: Option<&str>) {
+    fn numbers_are_times_in_seconds_or_thousandths_or_millionths(#[case] number: &str, #[case] expected: Option<&str>) {
         let json = format!(r#"{{"created":{number}}}"#);
         assert_eq!(fields(&json).time("/created").unwrap(), expected.map(|time| time.parse().unwrap()));
     }
@@ -379,7 +392,14 @@ mod tests {
     #[case::far_future("9999-12-31T23:59:59Z", None)]
     #[case::seconds_since_1970("1795000000", Some("2026-11-18T11:06:40Z"))]
     #[case::milliseconds_since_1970("1795000000123", Some("2026-11-18T11:06:40.123Z"))]
+    #[case::microseconds_since_1970("1795000000123456", Some("2026-11-18T11:06:40.123Z"))]
     #[case::date("20201118", Some("2020-11-18T00:00:00Z"))]
+    #[case::spaces(" \t2020-09-20T17:53:35.1Z\n", Some("2020-09-20T17:53:35.1Z"))]
+    #[case::spaces_around_a_number(" 1795000000 ", Some("2026-11-18T11:06:40Z"))]
+    #[case::ten_digits("2020-09-20T17:53:35.1234567899Z", Some("2020-09-20T17:53:35.123456789Z"))]
+    #[case::many_digits_and_an_offset("2020-09-20T19:53:35.000000000000000001+02:00", Some("2020-09-20T17:53:35Z"))]
+    #[case::many_digits_and_no_offset("2020-09-20T17:53:35.1000000000000", Some("2020-09-20T17:53:35.1Z"))]
+    #[case::many_digits_and_words("2020-09-20T17:53:35.1000000000000 o'clock", None)]
     #[case::no_number("1795000000.1.2", None)]
     #[case::words("yesterday", None)]
     #[case::empty("", None)]
