@@ -86,10 +86,16 @@ impl<'de> Visitor<'de> for Item<'_, '_, 'de> {
         let mut fields = Fields::new(decoder.tree());
         let (mut lists, mut is_certain) = (0, false);
         let mut held_before = None;
+        // What the mapping reads is an alert, whatever is in it; that is known when all of it was seen.
+        let mut unread = Vec::new();
         while let Some(name) = map.next_key::<Text<'de>>()? {
             if let Some(list) = decoder.list_below(name.as_str()) {
                 fields.note(name);
                 let ListAt { below, is_mapped, .. } = list;
+                if !is_mapped && decoder.mapping().is_some() {
+                    unread.push(map.next_value::<&RawValue>()?.get());
+                    continue;
+                }
                 if *is_mapped && held_before.is_none() {
                     held_before = Some(walk.hold());
                 }
@@ -98,6 +104,14 @@ impl<'de> Visitor<'de> for Item<'_, '_, 'de> {
                 is_certain |= holds_one && *is_mapped;
             } else {
                 fields.take(name, &mut map)?;
+            }
+        }
+        if !decoder.is_mapped(&fields) {
+            for list in unread {
+                // Valid JSON, as an item's original is.
+                let seed = List { item: Item::new(walk, nested), below: &[] };
+                let holds_one = seed.deserialize(&mut serde_json::Deserializer::from_str(list));
+                lists += usize::from(holds_one.map_err(M::Error::custom)?);
             }
         }
         if let Some(before) = held_before {
@@ -175,11 +189,22 @@ impl<'de> Visitor<'de> for List<'_, '_, 'de> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<bool, A::Error> {
-        if self.below.is_empty() {
-            return self.item.visit_seq(array).map(|()| true);
+        let Self { item, below } = self;
+        let Some((step, below)) = below.split_first() else { return item.visit_seq(array).map(|()| true) };
+        let Item { walk, nested, .. } = item;
+        let (step, mut holds_one) = (step.parse().ok(), false);
+        for index in 0_usize.. {
+            let more = if step == Some(index) {
+                let list = List { item: Item::new(walk, nested), below };
+                array.next_element_seed(list)?.map(|holds| holds_one = holds).is_some()
+            } else {
+                array.next_element::<IgnoredAny>()?.is_some()
+            };
+            if !more {
+                break;
+            }
         }
-        while array.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(false)
+        Ok(holds_one)
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<bool, M::Error> {

@@ -167,6 +167,11 @@ impl Decoder {
         })
     }
 
+    /// Whether the mapping reads the object.
+    fn is_mapped(&self, object: &Fields<'_, '_>) -> bool {
+        self.mapping().is_some_and(|Mapping { id, .. }| object.has(id.as_str()))
+    }
+
     /// The list that may be in an object's member `name`.
     fn list_below(&self, name: &str) -> Option<&ListAt> {
         self.lists.iter().find(|list| list.begins_with(name))

@@ -99,6 +99,8 @@ fn mapping(records: Option<&str>) -> Mapping {
 #[case::one(None, |alert: Value| alert)]
 #[case::list(None, |alert: Value| json!([alert]))]
 #[case::deep(Some("/batch/items"), |alert: Value| json!({"id": 7, "batch": {"no": 1, "items": [alert], "end": true}}))]
+#[case::in_an_item(Some("/batches/1/items"), |alert: Value| json!({"batches": [{"items": [7]}, {"items": [alert]}, 7]}))]
+#[case::an_item(Some("/batches/1"), |alert: Value| json!({"batches": [[], [alert], []]}))]
 #[case::in_a_message(Some("/batch/items"), |alert: Value| json!({"message": json!({"batch": {"items": [alert]}}).to_string()}))]
 fn a_mapping_reads_what_no_shape_knows(
     #[case] records: Option<&str>,
@@ -249,6 +251,36 @@ fn each_message_tells_of_the_alerts_in_its_own_list_before_those_of_one_id_becom
         told([message("x.example", "low", r#","level":"P1""#), message("y.example", "low", r#","level":"Medium""#)]),
         [(0, of("x.example"), Severity::Unspecified), (1, of("y.example"), Severity::Medium)]
     );
+}
+
+/// Its lists are of the pipeline's own then, wherever they stand in it and however many.
+#[rstest]
+#[case::before(r#"{"value":[{"id":"x_1"}],"detection":{"alert/id":"a_1"}}"#, &["a_1"])]
+#[case::behind(r#"{"detection":{"alert/id":"a_1"},"records":["x",7]}"#, &["a_1"])]
+#[case::several(r#"{"value":[],"detection":{"alert/id":"a_1"},"records":[{"id":"x_1"}]}"#, &["a_1"])]
+#[case::in_a_page(r#"{"value":[{"detection":{"alert/id":"a_1"},"value":[]},{"id":"b_1"}]}"#, &["a_1", "b_1"])]
+#[case::in_an_envelope(r#"{"time":0,"records":[{"value":[{"detection":{"alert/id":"a_1"}}]}]}"#, &["a_1"])]
+fn a_record_that_the_mapping_reads_is_an_alert_whatever_lists_are_in_it(
+    #[case] message: &str,
+    #[case] expected: &[&str],
+    #[values(false, true)] keeps_originals: bool,
+) {
+    let decoder = Decoder::new(InputFormat::Auto, Some(mapping(None)), Filter::default());
+    let decoded = decoder.keeping_originals(keeps_originals).decode(Some(message.as_bytes()), NOW);
+    assert_eq!((ids(&decoded), &decoded.skips[..], &decoded.rejection), (expected.to_vec(), [].as_slice(), &None));
+}
+
+#[rstest]
+#[case::two(r#"{"value":[{"id":"a_1"}],"records":[]}"#, "holds more than one list")]
+#[case::an_alert_of_a_shape(r#"{"value":[{"id":"a_1"}],"id":"b_1"}"#, "holds a list and is an alert itself")]
+#[case::broken(r#"{"value":[{"id":"a_1"},]}"#, "not JSON at byte 23")]
+#[case::too_many_in_each_other(r#"{"value":[[[[[[]]]]]]}"#, "nested more than 4 deep")]
+fn beside_a_mapping_lists_are_read_as_without_one(#[case] message: &str, #[case] words: &str) {
+    for mapping in [None, Some(mapping(None))] {
+        let decoder = Decoder::new(InputFormat::Auto, mapping, Filter::default());
+        let rejection = decoder.decode(Some(message.as_bytes()), NOW).rejection.unwrap();
+        assert!(rejection.detail.contains(words), "{}", rejection.detail);
+    }
 }
 
 #[test]
