@@ -48,7 +48,7 @@ pub enum Start {
 
 pub(super) fn read(reader: &mut Reader, credentials: Option<&Path>) -> Input {
     let formats = InputFormat::ALL.map(|format| (format.as_str(), format));
-    let format = reader.read("input.format", value::choice(&formats, &[]));
+    let format = reader.read("input.format", value::choice(&formats));
     Input {
         format,
         mapping: read_mapping(reader, format),
@@ -117,7 +117,7 @@ fn pointer(value: &Value) -> Result<Option<Pointer>, String> {
 pub(super) fn read_filter(reader: &mut Reader) -> Filter {
     let severities = Severity::ALL.map(|severity| (severity.as_str(), severity));
     Filter {
-        severities: reader.read("filter.severities", value::list(5, value::choice(&severities, &[]))),
+        severities: reader.read("filter.severities", value::list(5, value::choice(&severities))),
         detection_sources: reader.read("filter.detection_sources", value::list(100, value::text)),
         max_age: reader.read("filter.max_age", age),
         tenants: reader

@@ -340,7 +340,7 @@ for in $CREDENTIALS_DIRECTORY; another relative path begins at the folder of thi
     key("http.proxy", Text, Value("\"\""),
         "Proxy for both, such as \"http://proxy.example:3128\". The environment's proxy settings are ignored."),
     key("http.ca_file", Text, Value("\"\""),
-        "PEM file with further certificate authorities to trust."),
+        "PEM file with the certificate authorities to trust for both, instead of the platform's."),
 
     key("retry.first", Text, Value("\"1s\""),
         "The first wait after a failed call; it doubles each time, at random up to its length."),

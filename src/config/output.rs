@@ -36,11 +36,11 @@ fn read(reader: &mut Reader, section: &str) -> Output {
     let statuses = Status::ALL.map(|status| (status.as_str(), status));
     let scopes = Scope::ALL.map(|scope| (scope.as_str(), scope));
     Output {
-        format: reader.read(&path("format"), value::choice(&formats, &[])),
-        granularity: reader.read(&path("shape"), value::choice(&shapes, &[])),
+        format: reader.read(&path("format"), value::choice(&formats)),
+        granularity: reader.read(&path("shape"), value::choice(&shapes)),
         include_alert: reader.read(&path("include_alert"), value::flag),
-        statuses: reader.read(&path("statuses"), value::list(statuses.len(), value::choice(&statuses, &[]))),
-        scopes: reader.read(&path("scopes"), value::list(scopes.len(), value::choice(&scopes, &[]))),
+        statuses: reader.read(&path("statuses"), value::list(statuses.len(), value::choice(&statuses))),
+        scopes: reader.read(&path("scopes"), value::list(scopes.len(), value::choice(&scopes))),
         splunk: Splunk {
             index: reader.read(&path("splunk.index"), told),
             source: reader.read(&path("splunk.source"), told),

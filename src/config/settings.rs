@@ -338,8 +338,8 @@ fn read_output(reader: &mut Reader) -> Publishing {
     let deliveries = [Delivery::AtLeastOnce, Delivery::ExactlyOnce].map(|delivery| (delivery.as_str(), delivery));
     let compressions = Compression::ALL.map(|compression| (compression.as_str(), compression));
     Publishing {
-        compression: reader.read("output.compression", value::choice(&compressions, &[])),
-        delivery: reader.read("output.delivery", value::choice(&deliveries, &[])),
+        compression: reader.read("output.compression", value::choice(&compressions)),
+        delivery: reader.read("output.delivery", value::choice(&deliveries)),
         outputs: output::read_all(reader),
     }
 }
@@ -347,7 +347,7 @@ fn read_output(reader: &mut Reader) -> Publishing {
 fn read_journal(reader: &mut Reader) -> Journal {
     let kinds = [("kafka", JournalKind::Kafka), ("memory", JournalKind::Memory)];
     Journal {
-        kind: reader.read("journal.kind", value::choice(&kinds, &[])),
+        kind: reader.read("journal.kind", value::choice(&kinds)),
         assume_settings: reader.read("journal.assume_settings", value::flag),
     }
 }
@@ -440,7 +440,7 @@ fn read_log(reader: &mut Reader) -> Log {
     ];
     let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
     Log {
-        level: reader.read("log.level", value::choice(&levels, &[])),
-        format: reader.read("log.format", value::choice(&formats, &[])),
+        level: reader.read("log.level", value::choice(&levels)),
+        format: reader.read("log.format", value::choice(&formats)),
     }
 }

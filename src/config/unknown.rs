@@ -69,7 +69,7 @@ fn nearest(path: &str, candidates: Vec<String>) -> Option<String> {
 }
 
 fn keys_like(path: &str) -> Vec<String> {
-    KEYS.iter().map(|key| key.path_for(account_of(path))).collect()
+    KEYS.iter().map(|key| key.path_for(name_in(path))).collect()
 }
 
 fn sections_like() -> Vec<String> {
@@ -77,7 +77,10 @@ fn sections_like() -> Vec<String> {
     fixed.chain(keys::NAMED).map(str::to_owned).collect()
 }
 
-/// The account that `path` is about, or one to show where it is about none.
-fn account_of(path: &str) -> &str {
-    path.split('.').nth(1).unwrap_or(sample::ACCOUNT)
+/// The account or output that `path` is about, or a name to show where it is about none.
+fn name_in(path: &str) -> &str {
+    match path.split_once('.') {
+        Some((group, rest)) if keys::NAMED.contains(&group) => rest.split('.').next().unwrap_or(rest),
+        _ => sample::ACCOUNT,
+    }
 }

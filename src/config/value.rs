@@ -151,16 +151,15 @@ pub(super) fn flag(value: &Value) -> Read<bool> {
     }
 }
 
-/// One of the `available` words; those that are `planned` have a meaning, but not in this version.
-pub(super) fn choice<T: Copy>(available: &[(&str, T)], planned: &[&str]) -> impl Fn(&Value) -> Read<T> {
+/// One of the `available` words.
+pub(super) fn choice<T: Copy>(available: &[(&str, T)]) -> impl Fn(&Value) -> Read<T> {
     move |value| {
         let text = text(value)?;
         if let Some((_, choice)) = available.iter().find(|(word, _)| *word == text) {
             return Ok(*choice);
         }
         let words: Vec<&str> = available.iter().map(|(word, _)| *word).collect();
-        let verdict = if planned.contains(&text.as_str()) { "is not available in this version" } else { "is unknown" };
-        Err(format!("{} {verdict}; available: {}", quoted(&text), words.join(", ")))
+        Err(format!("{} is unknown; available: {}", quoted(&text), words.join(", ")))
     }
 }
 

@@ -111,11 +111,6 @@ impl World {
         self
     }
 
-    /// Lets time pass.
-    pub fn set_now(&mut self, now: Timestamp) {
-        self.now = now;
-    }
-
     /// Makes the next `messages` a storm of minor alerts.
     pub fn start_storm(&mut self, messages: u32) {
         self.storm_left = messages;

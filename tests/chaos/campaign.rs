@@ -123,7 +123,6 @@ impl Asked {
             input: input.to_owned(),
             limits: self.limits().to_vec(),
             max_in_flight: 8,
-            reasks: 3,
             max_open: MAX_OPEN,
             instances: INSTANCES.len(),
             claim_ms: 10_000,

@@ -78,8 +78,6 @@ pub(crate) struct Terms {
     pub limits: Vec<Limit>,
     /// Calls that can be on the wire at once, of all instances together.
     pub max_in_flight: usize,
-    /// Questions again about an alert that stays unknown.
-    pub reasks: usize,
     /// Records that one instance may have open.
     pub max_open: usize,
     pub instances: usize,

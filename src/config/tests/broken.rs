@@ -19,6 +19,10 @@ use super::*;
     "[http]\nfrobnicate = 1",
     "alert-ips.toml:10: http.frobnicate: unknown key; `alert-ips config --sample` lists every key"
 )]
+#[case::key_of_an_account(
+    "[http]\nscope = \"x\"",
+    "alert-ips.toml:10: http.scope: unknown key; did you mean accounts.contoso.scope?"
+)]
 #[case::unknown_section("[htpp]\nhead_timeout = \"1s\"", "alert-ips.toml:9: htpp: unknown section; did you mean http?")]
 #[case::section_as_a_value(
     "priority.patience = \"5m\"",

@@ -73,7 +73,6 @@ fn terms() -> Terms {
         input: "in".into(),
         limits: vec![Limit { calls: 3, per_ms: 1_000 }],
         max_in_flight: 2,
-        reasks: 3,
         max_open: 4,
         instances: 1,
         claim_ms: 10_000,
