@@ -22,7 +22,9 @@ use crate::{
         transport::{self, HttpSetupError, HttpTransport, Timeouts, Transport},
         wire::Api,
     },
-    dispatcher::{Dispatcher, Edge, OpenBounds, Outputs, Reporting as DispatcherReporting, Unfinished},
+    dispatcher::{
+        Dispatcher, Edge, InputHealth, OpenBounds, OutputHealth, Outputs, Reporting as DispatcherReporting, Unfinished,
+    },
     domain::{
         backlog::Patience,
         phase::Phase,
@@ -36,11 +38,7 @@ use crate::{
         source::{self, Start, StartSourceError},
         transactor::{self, StartTransactorError},
     },
-    observe::{
-        health::{Condition, Health},
-        metrics::Metrics,
-        snapshot::Watches,
-    },
+    observe::{health::Health, metrics::Metrics, snapshot::Watches},
     ops::admin::{self, Admin},
     pipeline::{Accounts, MAX_OPEN_ALERTS, MAX_SPARE_ALERTS, Pipeline},
     registry::Registry,
@@ -154,14 +152,10 @@ impl Daemon {
         };
         let reporting = DispatcherReporting {
             metrics: metrics.clone(),
-            input: health.part("kafka input"),
-            output: health.part("kafka output"),
-            dead_letters: health.part("kafka dead letters"),
+            input: InputHealth::new(health.part("kafka input")),
+            output: OutputHealth::new(health.part("kafka output"), health.part("kafka dead letters")),
             pulse: health.pulse("dispatcher"),
         };
-        // Nothing is known against them until something is written.
-        reporting.output.set(Condition::Ok);
-        reporting.dead_letters.set(Condition::Ok);
         let edge = kafka_edge(settings, &clock)?;
         let bounds = OpenBounds {
             records: settings.input.max_open_records,

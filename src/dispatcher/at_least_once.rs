@@ -15,7 +15,6 @@ use crate::{
     crash_point::{self, Point},
     domain::published::Part,
     kafka::sink::{Ack, Sink, WriteFailed, WriteId},
-    observe::health::Condition,
     pipeline::{Early, RecordId, Write},
 };
 
@@ -62,7 +61,7 @@ impl Dispatcher {
             && delivery.silence >= SILENCE
             && let Some(words) = delivery.sink.silence(delivery.silence)
         {
-            self.reporting.output.set(Condition::Waiting(words));
+            self.reporting.output.trouble(words);
         }
     }
 
@@ -74,7 +73,7 @@ impl Dispatcher {
             match trouble {
                 Trouble::Failed(write, failed) => self.failed(write, &failed),
                 Trouble::Broken(words) => {
-                    self.reporting.output.set(Condition::Waiting(words));
+                    self.reporting.output.trouble(words);
                     return rebuild(&mut delivery.sink);
                 }
             }
@@ -108,10 +107,10 @@ impl Dispatcher {
                 }
             }
             Remedy::WithoutTimestamp => writes.again_without_timestamp(id),
-            Remedy::Again | Remedy::AgainAlone => writes.again(id, now),
-            Remedy::AgainAndTell => {
+            Remedy::Again => writes.again(id, now),
+            Remedy::AgainAlone | Remedy::AgainAndTell => {
                 writes.again(id, now);
-                self.reporting.of(to).set(Condition::Waiting(failed.to_string()));
+                self.reporting.output.refused(to, failed.to_string());
             }
         }
     }

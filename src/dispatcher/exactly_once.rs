@@ -14,7 +14,6 @@ use crate::{
         sink::WriteFailed,
         transactor::{Outcome, Transacted},
     },
-    observe::health::Condition,
 };
 
 impl Dispatcher {
@@ -26,7 +25,7 @@ impl Dispatcher {
         if !transactions.may_begin(now) {
             return;
         }
-        let mut ready = transactions.take(now);
+        let mut ready = transactions.queue.take(now);
         // What is not open any more was given up with its partition.
         ready.retain(|ready| self.open.contains_key(&ready.record));
         if ready.is_empty() && !due {
@@ -37,11 +36,11 @@ impl Dispatcher {
         let (points, told) = self.partitions.transact(&receipts);
         let mut told = told.into_iter();
         let (now_told, later): (Vec<_>, Vec<_>) = ready.into_iter().partition(|_| told.next() == Some(true));
-        transactions.put_back(later);
-        if points.is_empty() && now_told.is_empty() {
-            transactions.rest(now);
-        } else {
+        let nothing_is_told = transactions.queue.pass_over(later);
+        if !(points.is_empty() && now_told.is_empty()) {
             transactions.begin(now_told, points, now);
+        } else if nothing_is_told {
+            transactions.rest(now);
         }
     }
 
@@ -55,6 +54,7 @@ impl Dispatcher {
         };
         let is_refused = |(_, failed): &(usize, WriteFailed)| !matches!(failed, WriteFailed::Retriable(_));
         transactions
+            .queue
             .has_ended(committed, matches!(&outcome, Outcome::Aborted(failures) if failures.iter().any(is_refused)));
         self.reporting.metrics.transaction_ended(committed);
         match outcome {
@@ -98,7 +98,7 @@ impl Dispatcher {
         }
         let now = self.clock.boot();
         if let Delivery::ExactlyOnce(transactions) = &mut self.delivery {
-            transactions.put_back(ready);
+            transactions.queue.put_back(ready);
             transactions.rest(now);
         }
     }
@@ -115,11 +115,14 @@ impl Dispatcher {
             }
             Remedy::WithoutTimestamp => write.outgoing.timestamp = None,
             Remedy::Again => {}
-            Remedy::AgainAlone => ready.was_refused(now),
+            Remedy::AgainAlone => {
+                ready.was_refused(now);
+                self.reporting.output.refused(to, failed.to_string());
+            }
             Remedy::AgainAndTell => {
-                self.reporting.of(to).set(Condition::Waiting(failed.to_string()));
+                self.reporting.output.refused(to, failed.to_string());
                 if let Delivery::ExactlyOnce(transactions) = &mut self.delivery {
-                    transactions.was_refused(to, now);
+                    transactions.queue.was_refused(to, now);
                 }
             }
         }

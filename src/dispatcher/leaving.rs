@@ -54,6 +54,7 @@ impl Dispatcher {
         for partition in &leave.partitions {
             self.reporting.metrics.partition_given_up(partition);
         }
+        self.reporting.output.given_up();
         let points = self.partitions.give_up(&leave.partitions, &leave.logs);
         self.forget_ended_logs();
         // What a transaction settles is committed in it, and by nobody else.

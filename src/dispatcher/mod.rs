@@ -8,8 +8,10 @@ mod at_least_once;
 mod delivery;
 mod drain;
 mod exactly_once;
+mod input_health;
 mod leaving;
 mod lives;
+mod output_health;
 mod partitions;
 mod parts;
 mod remedy;
@@ -24,7 +26,6 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-pub use self::delivery::Outputs;
 use self::{
     at_least_once::MANY_WRITES,
     delivery::{Delivered, Delivery},
@@ -33,29 +34,23 @@ use self::{
     partitions::{Log, Partitions},
     window::{Flow, Size, Window},
 };
+pub use self::{delivery::Outputs, input_health::InputHealth, output_health::OutputHealth};
 use crate::{
     clock::Clock,
     domain::{
         phase::Phase,
-        record::{Destination, Partition, Record},
-        time::BootTime,
+        record::{Partition, Record},
     },
     kafka::{
         notice::{Client, News, Notice},
         source::{SourceEvent, SourceHandle},
     },
-    observe::{
-        health::{Condition, Pulse, Reporter},
-        metrics::Metrics,
-    },
+    observe::{health::Pulse, metrics::Metrics},
     pipeline::{Early, Pipeline, RecordId, Write, Written},
 };
 
 /// How often what is settled is committed.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
-
-/// Commits that fail for so long are told: a rebalance or a restart of a broker makes one or two fail.
-const COMMITS_FAIL_FOR: Duration = Duration::from_secs(15);
 
 /// Most events of one kind taken in one turn of the loop.
 const BATCH: usize = 1024;
@@ -80,19 +75,9 @@ pub struct Edge {
 /// What the dispatcher reports into.
 pub struct Reporting {
     pub metrics: Metrics,
-    pub input: Reporter,
-    pub output: Reporter,
-    pub dead_letters: Reporter,
+    pub input: InputHealth,
+    pub output: OutputHealth,
     pub pulse: Pulse,
-}
-
-impl Reporting {
-    fn of(&self, to: Destination) -> &Reporter {
-        match to {
-            Destination::Output(_) => &self.output,
-            Destination::DeadLetters => &self.dead_letters,
-        }
-    }
 }
 
 /// What was not finished when the time to drain was over; it is redone after the next start.
@@ -120,8 +105,6 @@ pub struct Dispatcher {
     /// Partitions that are to be given up as soon as what is under way in them has ended.
     leaves: Vec<Leave>,
     lives: Lives,
-    /// That the last commit failed, if it did.
-    commit_trouble: Option<CommitTrouble>,
     /// Every record that is not settled.
     open: HashMap<RecordId, Open>,
     last_record: RecordId,
@@ -134,15 +117,6 @@ pub struct Dispatcher {
     is_cut_off: bool,
     /// Records let go while draining.
     left_open: usize,
-}
-
-/// Commits fail.
-struct CommitTrouble {
-    /// The last one's reason.
-    error: String,
-    since: BootTime,
-    /// Whether `/readyz` says so.
-    is_told: bool,
 }
 
 /// A record that is not settled.
@@ -170,7 +144,6 @@ impl Dispatcher {
             leaves: Vec::new(),
             partitions: Partitions::new(bounds.commit_metadata),
             lives: Lives::default(),
-            commit_trouble: None,
             open: HashMap::new(),
             last_record: RecordId(0),
             early,
@@ -185,10 +158,7 @@ impl Dispatcher {
     /// Runs until the phase is draining, then drains. Returns what could not be finished in time; before that only where a
     /// thread that it can't do without has ended by itself, which is a defect.
     pub async fn run(mut self, mut phase: watch::Receiver<Phase>) -> Unfinished {
-        self.reporting.input.set(Condition::Starting(
-            "joining the consumer group; after a crash the brokers first wait for the old member's session to end (session.timeout.ms: 45 s unless set)"
-                .to_owned(),
-        ));
+        self.reporting.input.tell();
         let mut commit = tokio::time::interval(COMMIT_EVERY);
         commit.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -257,7 +227,7 @@ impl Dispatcher {
                 self.partitions.assign(partitions, committed, epoch);
                 self.partitions.begin_anew(begun);
                 self.forget_ended_logs();
-                self.reporting.input.set(Condition::Ok);
+                self.reporting.input.joined();
             }
             SourceEvent::BegunAnew { begun } => {
                 self.reporting.metrics.partitions_begun_anew(begun.len());
@@ -278,35 +248,10 @@ impl Dispatcher {
         }
     }
 
-    /// Says once that commits fail, and once that they do not any more; where they go on failing, also that to `/readyz`.
     fn committed(&mut self, error: Option<String>) {
-        let now = self.clock.boot();
-        let Some(error) = error else {
-            if let Some(trouble) = self.commit_trouble.take() {
-                tracing::info!("commits succeed again");
-                if trouble.is_told {
-                    self.reporting.input.set(Condition::Ok);
-                }
-            }
-            return;
-        };
+        let Some(error) = error else { return self.reporting.input.committed() };
         self.partitions.commit_again();
-        if self.commit_trouble.as_ref().is_none_or(|trouble| trouble.error != error) {
-            tracing::warn!(
-                %error,
-                "a commit failed; it is made again every second, and what is not committed is read again after a restart"
-            );
-        }
-        let (since, is_told) = self.commit_trouble.take().map_or((now, false), |known| (known.since, known.is_told));
-        let is_told = is_told || now.saturating_since(since) >= COMMITS_FAIL_FOR;
-        if is_told {
-            self.reporting.input.set(Condition::Waiting(format!(
-                "commits fail: {error}; they are made again every second; until one succeeds, a restart publishes again what is \
-                 published now; look at the brokers' __consumer_offsets, at this group's rights, and whether \
-                 input.max_commit_metadata is more than their offset.metadata.max.bytes"
-            )));
-        }
-        self.commit_trouble = Some(CommitTrouble { error, since, is_told });
+        self.reporting.input.not_committed(error, self.clock.boot());
     }
 
     fn ended(&mut self, ended: Ended) {
@@ -319,7 +264,7 @@ impl Dispatcher {
             for write in &decided.writes {
                 self.reporting.metrics.record_produced(write.outgoing.to);
             }
-            return transactions.push(id, decided.writes);
+            return transactions.queue.push(id, decided.writes);
         }
         self.write(id, None, decided.writes);
         self.settle_if_done(id);
@@ -338,8 +283,8 @@ impl Dispatcher {
     }
 
     /// A write is in Kafka.
-    fn count(&self, write: &Write) {
-        self.reporting.of(write.outgoing.to).set(Condition::Ok);
+    fn count(&mut self, write: &Write) {
+        self.reporting.output.written(write.outgoing.to);
         let metrics = &self.reporting.metrics;
         metrics.record_acknowledged(write.outgoing.to);
         match &write.what {
@@ -356,18 +301,16 @@ impl Dispatcher {
     }
 
     fn noticed(&mut self, notice: Notice) {
-        let part = match notice.from {
-            Client::Source => &self.reporting.input,
-            Client::Sink | Client::Journal | Client::JournalTrial | Client::Admin => &self.reporting.output,
-        };
-        match notice.news {
-            News::Trouble(trouble) => part.set(Condition::Waiting(trouble.words().to_owned())),
-            News::Working => part.set(Condition::Ok),
-            News::Offsets(offsets) => {
+        match (notice.from, notice.news) {
+            (_, News::Offsets(offsets)) => {
                 for (partition, lag) in self.partitions.lags(&offsets) {
                     self.reporting.metrics.lag(&partition, lag);
                 }
             }
+            (Client::Source, news) => self.reporting.input.heard(news),
+            (_, News::Trouble(trouble)) => self.reporting.output.trouble(trouble.words().to_owned()),
+            (_, News::Working) => self.reporting.output.working(),
+            (_, News::Joined | News::Missing(_)) => {}
         }
     }
 

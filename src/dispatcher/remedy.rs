@@ -22,10 +22,10 @@ pub(super) enum Remedy {
     WithoutTimestamp,
     /// It is sent again.
     Again,
-    /// The same, and nothing else waits for that: perhaps Kafka never takes it.
-    AgainAlone,
     /// It is sent again, and until its topic takes it the operator is told why it does not.
     AgainAndTell,
+    /// The same, and nothing else waits for that: perhaps Kafka never takes it.
+    AgainAlone,
 }
 
 impl Remedy {

@@ -64,10 +64,18 @@ struct OnWay {
 pub(super) struct Transactions {
     transactor: Transactor,
     ended: mpsc::Receiver<Transacted>,
-    waiting: VecDeque<Ready>,
+    pub(super) queue: Queue,
     on_way: Option<Vec<OnWay>>,
     /// No transaction begins before.
     not_before: BootTime,
+}
+
+/// Records that wait for a transaction.
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: VecDeque<Ready>,
+    /// How many were passed over since something else was taken: no commit can tell yet that they are settled.
+    passed_over: usize,
     /// How often the most that a transaction may have is halved.
     halvings: u32,
     /// No write to these is tried before.
@@ -76,35 +84,67 @@ pub(super) struct Transactions {
 
 impl Transactions {
     pub(super) fn new(transactor: Transactor, ended: mpsc::Receiver<Transacted>) -> Self {
-        Self {
-            transactor,
-            ended,
-            waiting: VecDeque::new(),
-            on_way: None,
-            not_before: BootTime::default(),
-            halvings: 0,
-            refused: HashMap::new(),
-        }
-    }
-
-    pub(super) fn push(&mut self, record: RecordId, writes: Vec<Write>) {
-        self.waiting.push_back(Ready::new(record, writes, 0));
+        Self { transactor, ended, queue: Queue::default(), on_way: None, not_before: BootTime::default() }
     }
 
     /// Records that are decided and not in Kafka.
     pub(super) fn len(&self) -> usize {
-        self.waiting.len() + self.on_way.as_ref().map_or(0, Vec::len)
+        self.queue.waiting.len() + self.on_way.as_ref().map_or(0, Vec::len)
     }
 
     /// When another transaction may begin, if one is to.
     pub(super) fn next_round(&self) -> Option<BootTime> {
-        let first = |ready: &Ready| self.not_before.max(self.refused_until(ready));
-        if self.on_way.is_some() { None } else { self.waiting.iter().map(first).min() }
+        let first = |ready: &Ready| self.not_before.max(self.queue.refused_until(ready));
+        if self.on_way.is_some() { None } else { self.queue.waiting.iter().map(first).min() }
     }
 
     /// Whether a transaction may begin now.
     pub(super) fn may_begin(&self, now: BootTime) -> bool {
         self.on_way.is_none() && self.not_before <= now
+    }
+
+    /// Begins a transaction with these records, which settles partitions up to these points.
+    pub(super) fn begin(&mut self, ready: Vec<Ready>, points: Vec<CommitPoint>, now: BootTime) {
+        let mut batch = Batch { writes: Vec::new(), points };
+        let split = |Ready { record, writes, refusals, .. }| {
+            let (outgoing, what): (Vec<_>, _) =
+                writes.into_iter().map(|write: Write| (write.outgoing, write.what)).unzip();
+            batch.writes.extend(outgoing);
+            OnWay { record, what, refusals }
+        };
+        let on_way: Vec<_> = ready.into_iter().map(split).collect();
+        self.queue.passed_over = 0;
+        match self.transactor.begin(batch) {
+            Ok(()) => self.on_way = Some(on_way),
+            Err(batch) => {
+                let ready = joined(on_way, batch);
+                self.queue.put_back(ready);
+                self.not_before = now + REFUSED_FOR;
+            }
+        }
+    }
+
+    /// Waits for the end of the transaction on its way. `None`: the thread has ended by itself. Cancel safe.
+    pub(super) async fn ended(&mut self) -> Option<Transacted> {
+        self.ended.recv().await
+    }
+
+    /// The records of the transaction that has ended, and how.
+    pub(super) fn taken_back(&mut self, transacted: Transacted) -> (Vec<Ready>, Vec<CommitPoint>, Outcome) {
+        let Transacted { mut batch, outcome } = transacted;
+        let points = std::mem::take(&mut batch.points);
+        (joined(self.on_way.take().unwrap_or_default(), batch), points, outcome)
+    }
+
+    /// Waits a moment before the next one.
+    pub(super) fn rest(&mut self, now: BootTime) {
+        self.not_before = now + REST;
+    }
+}
+
+impl Queue {
+    pub(super) fn push(&mut self, record: RecordId, writes: Vec<Write>) {
+        self.waiting.push_back(Ready::new(record, writes, 0));
     }
 
     /// Takes the records that come next, but for those that wait for a topic.
@@ -132,36 +172,16 @@ impl Transactions {
         ready.into_iter().rev().for_each(|ready| self.waiting.push_front(ready));
     }
 
-    /// Begins a transaction with these records, which settles partitions up to these points.
-    pub(super) fn begin(&mut self, ready: Vec<Ready>, points: Vec<CommitPoint>, now: BootTime) {
-        let mut batch = Batch { writes: Vec::new(), points };
-        let split = |Ready { record, writes, refusals, .. }| {
-            let (outgoing, what): (Vec<_>, _) =
-                writes.into_iter().map(|write: Write| (write.outgoing, write.what)).unzip();
-            batch.writes.extend(outgoing);
-            OnWay { record, what, refusals }
-        };
-        let on_way: Vec<_> = ready.into_iter().map(split).collect();
-        match self.transactor.begin(batch) {
-            Ok(()) => self.on_way = Some(on_way),
-            Err(batch) => {
-                let ready = joined(on_way, batch);
-                self.put_back(ready);
-                self.not_before = now + REFUSED_FOR;
-            }
+    /// So that all others come first: they can't go into a transaction before some of those have. True where all others were
+    /// passed over as well.
+    pub(super) fn pass_over(&mut self, ready: Vec<Ready>) -> bool {
+        self.passed_over += ready.len();
+        self.waiting.extend(ready);
+        let all = self.passed_over >= self.waiting.len();
+        if all {
+            self.passed_over = 0;
         }
-    }
-
-    /// Waits for the end of the transaction on its way. `None`: the thread has ended by itself. Cancel safe.
-    pub(super) async fn ended(&mut self) -> Option<Transacted> {
-        self.ended.recv().await
-    }
-
-    /// The records of the transaction that has ended, and how.
-    pub(super) fn taken_back(&mut self, transacted: Transacted) -> (Vec<Ready>, Vec<CommitPoint>, Outcome) {
-        let Transacted { mut batch, outcome } = transacted;
-        let points = std::mem::take(&mut batch.points);
-        (joined(self.on_way.take().unwrap_or_default(), batch), points, outcome)
+        all
     }
 
     /// To be told of each end of a transaction. `at_fault`: whether a write of it was the reason that it was aborted.
@@ -171,11 +191,6 @@ impl Transactions {
         } else if !at_fault {
             self.halvings = (self.halvings + 1).min(MOST_HALVINGS);
         }
-    }
-
-    /// Waits a moment before the next one.
-    pub(super) fn rest(&mut self, now: BootTime) {
-        self.not_before = now + REST;
     }
 
     /// Waits before anything is written to this topic again.
@@ -198,4 +213,34 @@ fn joined(on_way: Vec<OnWay>, batch: Batch) -> Vec<Ready> {
         Ready::new(record, writes, refusals)
     };
     on_way.into_iter().map(join).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(ready: &[Ready]) -> Vec<u64> {
+        ready.iter().map(|ready| ready.record.0).collect()
+    }
+
+    /// The oldest, whose commit makes room for others in the metadata, may have been decided last.
+    #[test]
+    fn what_no_commit_can_tell_yet_lets_all_others_pass() {
+        let now = BootTime::default();
+        let mut queue = Queue { halvings: MOST_HALVINGS, ..Queue::default() };
+        let at_once = MOST_RECORDS >> MOST_HALVINGS;
+        let all = 2 * at_once + 1;
+        (0..).take(all).for_each(|record| queue.push(RecordId(record), Vec::new()));
+        let mut passed_over = Vec::new();
+        for (taken, was_last) in [(at_once, false), (at_once, false), (at_once, true)] {
+            let ready = queue.take(now);
+            assert_eq!(ready.len(), taken);
+            passed_over.extend(records(&ready));
+            assert_eq!(queue.pass_over(ready), was_last);
+        }
+        passed_over.truncate(all);
+        assert_eq!(passed_over, (0..).take(all).collect::<Vec<_>>(), "each of them once");
+        // And then they are tried again.
+        assert_eq!(queue.take(now).len(), at_once);
+    }
 }

@@ -76,6 +76,7 @@ impl Writes {
 
     /// As [`again`](Self::again), with the producer's timestamp instead of the write's own.
     pub(super) fn again_without_timestamp(&mut self, id: WriteId) {
+        self.full = false;
         if let Some(Unacknowledged { write, .. }) = self.unacknowledged.get_mut(&id) {
             write.outgoing.timestamp = None;
             let to = write.outgoing.to;
@@ -148,5 +149,39 @@ impl Writes {
 
     fn queue(&mut self, to: Destination) -> &mut Queue {
         self.queues.entry(to).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::{
+        domain::{
+            outcome::{Reason, Rejection},
+            record::Outgoing,
+        },
+        pipeline::Written,
+    };
+
+    /// What the producer did not take may be all that there is: then nothing is acknowledged that could make room.
+    #[rstest]
+    #[case::acknowledged(|writes: &mut Writes, id| _ = writes.take(id))]
+    #[case::refused(|writes: &mut Writes, id| writes.again(id, BootTime::default()))]
+    #[case::refused_for_its_timestamp(Writes::again_without_timestamp)]
+    fn whatever_comes_of_a_write_makes_room(#[case] ends: fn(&mut Writes, WriteId)) {
+        let mut writes = Writes::default();
+        let outgoing =
+            Outgoing { to: Destination::DeadLetters, key: None, payload: None, headers: Vec::new(), timestamp: None };
+        let rejection = Rejection { reason: Reason::NotJson, detail: String::new() };
+        let what = Written::DeadLetter(rejection);
+        for record in [1, 2] {
+            writes.push(RecordId(record), None, Write { outgoing: outgoing.clone(), what: what.clone() });
+        }
+        writes.full = true;
+        assert_eq!(writes.next_round(), None);
+        ends(&mut writes, WriteId(1));
+        assert!(writes.next_round().is_some());
     }
 }

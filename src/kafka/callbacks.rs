@@ -15,17 +15,24 @@ use rdkafka::{
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
     error::KafkaError,
+    statistics::ConsumerGroup,
     types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
 };
-use tokio::sync::mpsc;
 
 use super::{
     client::KafkaConfig,
-    notice::{self, Client, Notice, Reporter},
+    notice::{self, Client, Reporter},
     source::StartSourceError,
     topic_ids::TopicIds,
 };
-use crate::crash_point::{self, Point};
+use crate::{
+    crash_point::{self, Point},
+    domain::record::Partition,
+};
+
+/// Who reaches the group's coordinator for so long, in milliseconds, and was refused nothing, is a member: twice as long as the
+/// brokers let pass between two heartbeats (`group.consumer.heartbeat.interval.ms`).
+const UNTOLD_AFTER_MS: i64 = 10_000;
 
 /// A consumer that subscribes, with its committing thread. Dropping it leaves the group and may take as long as the
 /// brokers are away.
@@ -42,15 +49,17 @@ impl Connection {
     pub(super) fn open(
         config: &KafkaConfig,
         topics: &[String],
-        notices: mpsc::Sender<Notice>,
+        reporter: Arc<Reporter>,
     ) -> Result<Self, StartSourceError> {
         let callbacks = Callbacks {
-            reporter: Reporter::new(Client::Source, &config.bootstrap_servers, notices),
+            reporter,
             inbox: Mutex::default(),
             closing: AtomicBool::new(false),
             ids: TopicIds::default(),
             misplaced: AtomicBool::new(false),
             denied: AtomicBool::new(false),
+            missing: AtomicBool::new(false),
+            broker_assigns: config.broker_assigns(),
             verbose: config.is_verbose(),
             topics: topics.join(", "),
             group: config.group_id.clone(),
@@ -125,7 +134,8 @@ pub(super) enum Rebalanced {
 }
 
 pub(super) struct Callbacks {
-    pub(super) reporter: Reporter,
+    /// That of the clients before it too: what they told is over once this one works.
+    reporter: Arc<Reporter>,
     inbox: Mutex<Inbox>,
     /// Set before the consumer is dropped: nobody reads the inbox then, and librdkafka waits to be answered.
     closing: AtomicBool,
@@ -134,6 +144,10 @@ pub(super) struct Callbacks {
     misplaced: AtomicBool,
     /// Whether reading a topic was denied.
     denied: AtomicBool,
+    /// Whether a topic was not found.
+    missing: AtomicBool,
+    /// Whether a member that is to read nothing is not told so (KIP-848, librdkafka 2.12).
+    broker_assigns: bool,
     verbose: bool,
     topics: String,
     group: String,
@@ -154,6 +168,11 @@ impl Callbacks {
         !self.inbox.lock().unwrap_or_else(PoisonError::into_inner).rebalances.is_empty()
     }
 
+    /// Whether it is to be looked again where a partition is to be read.
+    pub(super) fn is_displaced(&self, partition: &Partition) -> bool {
+        self.misplaced.load(Ordering::Relaxed) || self.ids.has_changed(&partition.topic)
+    }
+
     /// Whether some partition's place was gone since it was asked last.
     pub(super) fn take_misplaced(&self) -> bool {
         self.misplaced.swap(false, Ordering::Relaxed)
@@ -162,6 +181,11 @@ impl Callbacks {
     /// Whether reading was denied since it was asked last.
     pub(super) fn take_denied(&self) -> bool {
         self.denied.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether a topic was not found since it was asked last.
+    pub(super) fn take_missing(&self) -> bool {
+        self.missing.swap(false, Ordering::Relaxed)
     }
 
     /// librdkafka's words, and what it does not say in them: whose right is missing.
@@ -197,17 +221,28 @@ impl ClientContext for Callbacks {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = notice::code(&error);
-        if let Code::AutoOffsetReset | Code::LogTruncation = code {
-            tracing::warn!("{}; it is looked where reading goes on", notice::clean(reason));
-            return self.set_misplaced();
+        match code {
+            // Nobody hears that it is over.
+            _ if self.closing.load(Ordering::Relaxed) => return,
+            Code::AutoOffsetReset | Code::LogTruncation => {
+                tracing::warn!("{}; it is looked where reading goes on", notice::clean(reason));
+                return self.set_misplaced();
+            }
+            // Told once the cluster says so too, with the names of all that are.
+            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+                return self.missing.store(true, Ordering::Relaxed);
+            }
+            Code::TopicAuthorizationFailed => self.denied.store(true, Ordering::Relaxed),
+            _ => {}
         }
         self.reporter.error(&error, &self.about(code, reason));
-        if code == Code::TopicAuthorizationFailed {
-            self.denied.store(true, Ordering::Relaxed);
-        }
     }
 
     fn stats(&self, statistics: Statistics) {
+        let is_member = |group: &ConsumerGroup| group.state == "up" && group.stateage >= UNTOLD_AFTER_MS;
+        if self.broker_assigns && statistics.cgrp.as_ref().is_some_and(is_member) {
+            self.reporter.joined();
+        }
         self.reporter.statistics(&statistics);
     }
 }

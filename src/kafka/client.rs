@@ -226,9 +226,13 @@ impl KafkaConfig {
         (set.unwrap_or(DEFAULT_SESSION_TIMEOUT) / 2).min(MAX_SETTLE_LIMIT)
     }
 
+    /// Whether the group is of KIP-848's protocol.
+    pub(super) fn broker_assigns(&self) -> bool {
+        self.property("group.protocol").is_some_and(|value| value.eq_ignore_ascii_case("consumer"))
+    }
+
     pub(super) fn consumer(&self) -> ClientConfig {
-        let classic = !self.property("group.protocol").is_some_and(|value| value.eq_ignore_ascii_case("consumer"));
-        let defaults = [CONSUMER_DEFAULTS, if classic { CLASSIC_GROUP_DEFAULTS } else { &[] }].concat();
+        let defaults = [CONSUMER_DEFAULTS, if self.broker_assigns() { &[] } else { CLASSIC_GROUP_DEFAULTS }].concat();
         let mut config = self.layered(&defaults, CONSUMER_OWNED);
         config.set("group.id", &self.group_id);
         config

@@ -1,7 +1,6 @@
 //! Between which offsets partitions hold records: what their leaders say.
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use rdkafka::{
     Offset, TopicPartitionList,
@@ -19,9 +18,10 @@ const PART_LIMIT: Duration = Duration::from_secs(2);
 
 type Offsets = HashMap<Partition, i64>;
 
-/// Between which offsets partitions hold records.
+/// Between which offsets partitions hold records, or why that is not known.
 #[derive(Default)]
 pub(super) struct Ends {
+    errors: HashMap<Partition, KafkaError>,
     first: Offsets,
     end: Offsets,
     /// The first offset at a time or after it, where it was asked for.
@@ -31,34 +31,39 @@ pub(super) struct Ends {
 impl Ends {
     /// The oldest offset that is kept, and one past the newest.
     pub(super) fn of(&self, partition: &Partition) -> KafkaResult<(i64, i64)> {
+        if let Some(error) = self.errors.get(partition) {
+            return Err(error.clone());
+        }
         let ends = self.first.get(partition).zip(self.end.get(partition));
         ends.map(|(first, end)| (*first, *end)).ok_or(KafkaError::OffsetFetch(Code::UnknownPartition))
     }
 
     fn extend(&mut self, more: Self) {
+        self.errors.extend(more.errors);
         self.first.extend(more.first);
         self.end.extend(more.end);
         self.at_time.extend(more.at_time);
     }
 }
 
-/// Asks about all at once: one of them without an answer leaves all without.
-pub(super) fn ends(kafka: &BaseConsumer<Callbacks>, list: &TopicPartitionList) -> KafkaResult<Ends> {
-    ask(kafka, list, Start::Earliest, LIMIT)
+/// Asks about each that can answer.
+pub(super) fn ends(kafka: &BaseConsumer<Callbacks>, list: &TopicPartitionList) -> Ends {
+    let mut asker = Asker::new(kafka, Start::Earliest);
+    asker.ask(list);
+    asker.ends
 }
 
-/// Asks about each that can answer.
+/// The same, and where partitions begin that nobody has read.
 pub(super) struct Asker<'a> {
     kafka: &'a BaseConsumer<Callbacks>,
     start: Start,
     failures: usize,
     ends: Ends,
-    errors: HashMap<Partition, KafkaError>,
 }
 
 impl<'a> Asker<'a> {
     pub(super) fn new(kafka: &'a BaseConsumer<Callbacks>, start: Start) -> Self {
-        Self { kafka, start, failures: 0, ends: Ends::default(), errors: HashMap::new() }
+        Self { kafka, start, failures: 0, ends: Ends::default() }
     }
 
     /// librdkafka gives no answer at all where one of the partitions has none; then it is asked about halves.
@@ -69,7 +74,7 @@ impl<'a> Asker<'a> {
             Err(error) => {
                 self.failures += 1;
                 if list.count() < 2 || self.failures >= MOST_FAILURES {
-                    self.errors.extend(partitions(list).map(|partition| (partition, error.clone())));
+                    self.ends.errors.extend(partitions(list).map(|partition| (partition, error.clone())));
                     return;
                 }
                 for half in halves(list) {
@@ -81,9 +86,6 @@ impl<'a> Asker<'a> {
 
     /// Where the partition's records begin and end, and where the user wants a partition to be begun that nobody has read.
     pub(super) fn answer(&self, partition: &Partition) -> KafkaResult<(i64, i64, i64)> {
-        if let Some(error) = self.errors.get(partition) {
-            return Err(error.clone());
-        }
         let (first, end) = self.ends.of(partition)?;
         let fresh = match self.start {
             Start::Earliest => first,
@@ -100,7 +102,7 @@ fn ask(kafka: &BaseConsumer<Callbacks>, list: &TopicPartitionList, start: Start,
     const NEWEST: i64 = -1;
     let of = |time| offsets(kafka, list, time, limit);
     let at_time = if let Start::At(time) = start { of(time.as_millisecond())? } else { Offsets::new() };
-    Ok(Ends { first: of(OLDEST)?, end: of(NEWEST)?, at_time })
+    Ok(Ends { errors: HashMap::new(), first: of(OLDEST)?, end: of(NEWEST)?, at_time })
 }
 
 /// The first offsets of that time, in milliseconds, or one of Kafka's words for an end.

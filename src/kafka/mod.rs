@@ -4,6 +4,7 @@
 //! each, because librdkafka calls back only from inside its poll, or blocks; they talk to the dispatcher by messages and
 //! never block it.
 
+mod absence;
 mod assigned;
 mod callbacks;
 pub mod client;

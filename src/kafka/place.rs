@@ -248,18 +248,19 @@ impl Leaders {
     }
 }
 
-/// Whether the topic is not there. A cluster that does not answer has it. Asked twice: a broker that has just started may
-/// not know yet what there is.
-pub(super) fn is_gone(kafka: &BaseConsumer<Callbacks>, topic: &str) -> bool {
-    let is_unknown = || {
-        let Ok(metadata) = kafka.fetch_metadata(Some(topic), SHORT_LIMIT) else { return false };
-        let known = metadata.topics().iter().find(|known| known.name() == topic);
-        known.is_some_and(|known| known.error() == Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART))
+/// Whether there is such a topic; `None` where the cluster does not answer. One that seems to be missing is asked about twice: a
+/// broker that has just started may not know yet what there is.
+pub(super) fn is_there(kafka: &BaseConsumer<Callbacks>, topic: &str) -> Option<bool> {
+    let ask = || {
+        let metadata = kafka.fetch_metadata(Some(topic), SHORT_LIMIT).ok()?;
+        let known = metadata.topics().iter().find(|known| known.name() == topic)?;
+        Some(known.error() != Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART))
     };
-    is_unknown() && {
-        thread::sleep(PAUSE);
-        is_unknown()
+    if ask()? {
+        return Some(true);
     }
+    thread::sleep(PAUSE);
+    ask()
 }
 
 /// Whether the group has committed anything of the topic.

@@ -3,7 +3,7 @@
 //! The law: every write that [`Sink::send`] accepts gets exactly one [`Ack`], whatever happens to the producer, and no
 //! write is accepted that could find no room for its acknowledgement.
 
-use std::{thread, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 use rdkafka::{
     ClientContext, Statistics,
@@ -109,7 +109,8 @@ pub struct Sink {
     config: KafkaConfig,
     topics: SinkTopics,
     acks: mpsc::Sender<Ack>,
-    notices: mpsc::Sender<Notice>,
+    /// That of all its producers: what one told is over once the next works.
+    reporter: Arc<Reporter>,
     /// `None` only while it is replaced.
     producer: Option<ThreadedProducer<Callbacks>>,
     ear: Ear,
@@ -122,9 +123,10 @@ pub fn start(
     notices: mpsc::Sender<Notice>,
 ) -> Result<(Sink, mpsc::Receiver<Ack>), InvalidKafkaConfig> {
     let (acks, receiver) = mpsc::channel(2 * MAX_UNACKNOWLEDGED);
-    let producer = connect(config, &topics, &acks, &notices)?;
+    let reporter = Arc::new(Reporter::new(Client::Sink, &config.bootstrap_servers, notices));
+    let producer = connect(config, &topics, &acks, &reporter)?;
     Ok((
-        Sink { config: config.clone(), topics, acks, notices, producer: Some(producer), ear: Ear::default() },
+        Sink { config: config.clone(), topics, acks, reporter, producer: Some(producer), ear: Ear::default() },
         receiver,
     ))
 }
@@ -145,30 +147,20 @@ impl Sink {
     /// To be asked again and again, with the time since the last time. True where the producer reaches no broker although
     /// others do: [`rebuild`](Self::rebuild) it.
     pub fn is_deaf(&mut self, passed: Duration) -> bool {
-        let unreachable = self.producer.as_ref().is_some_and(|producer| producer.context().reporter.is_unreachable());
-        self.ear.is_deaf(&self.config, passed, unreachable)
+        self.ear.is_deaf(&self.config, passed, self.reporter.is_unreachable())
     }
 
     /// Says that nothing was acknowledged for so long; nothing where another reason is told already.
     pub fn silence(&self, lasts: Duration) -> Option<String> {
-        let is_unreachable = self.producer.as_ref().is_none_or(|producer| producer.context().reporter.is_unreachable());
         let about = format!("for {} s none to {}", lasts.as_secs(), self.topics.listed());
-        (!is_unreachable).then(|| notice::unacknowledged(&about))
+        (!self.reporter.is_unreachable()).then(|| notice::unacknowledged(&about))
     }
 
     /// Replaces the producer. What was not acknowledged is now, as [`WriteFailed::Retriable`].
     pub fn rebuild(&mut self) -> Result<(), InvalidKafkaConfig> {
         discard(self.producer.take());
-        self.producer = Some(connect(&self.config, &self.topics, &self.acks, &self.notices)?);
+        self.producer = Some(connect(&self.config, &self.topics, &self.acks, &self.reporter)?);
         Ok(())
-    }
-
-    /// Waits until every write has its acknowledgement; false where `limit` was over first. The acknowledgements must
-    /// go on being received meanwhile.
-    pub async fn flush(&self, limit: Duration) -> bool {
-        let Some(producer) = self.producer.clone() else { return true };
-        let flushed = tokio::task::spawn_blocking(move || producer.flush(limit).is_ok());
-        flushed.await.unwrap_or(false)
     }
 }
 
@@ -182,9 +174,9 @@ fn connect(
     config: &KafkaConfig,
     topics: &SinkTopics,
     acks: &mpsc::Sender<Ack>,
-    notices: &mpsc::Sender<Notice>,
+    reporter: &Arc<Reporter>,
 ) -> Result<ThreadedProducer<Callbacks>, InvalidKafkaConfig> {
-    let callbacks = Callbacks::new(config, topics, acks.clone(), notices.clone());
+    let callbacks = Callbacks::new(config, topics, acks.clone(), Arc::clone(reporter));
     Ok(ThreadedProducer::from_config_and_context(&config.producer(), callbacks)?)
 }
 
@@ -219,7 +211,7 @@ fn held(bytes: Option<&[u8]>) -> usize {
 
 /// What librdkafka calls back with about writes.
 pub(super) struct Callbacks {
-    reporter: Reporter,
+    reporter: Arc<Reporter>,
     acks: mpsc::Sender<Ack>,
     servers: String,
     topics: SinkTopics,
@@ -265,14 +257,9 @@ impl Callbacks {
         config: &KafkaConfig,
         topics: &SinkTopics,
         acks: mpsc::Sender<Ack>,
-        notices: mpsc::Sender<Notice>,
+        reporter: Arc<Reporter>,
     ) -> Self {
-        Self {
-            reporter: Reporter::new(Client::Sink, &config.bootstrap_servers, notices),
-            acks,
-            servers: config.bootstrap_servers.clone(),
-            topics: topics.clone(),
-        }
+        Self { reporter, acks, servers: config.bootstrap_servers.clone(), topics: topics.clone() }
     }
 
     /// Why librdkafka did not take a write. `fatal`: its words, where the producer is of no more use.
@@ -306,16 +293,17 @@ impl Callbacks {
             &self.servers,
             &format!("{what} {topic}: {}", notice::code_words(code)),
         );
-        self.reporter.trouble(trouble.clone());
         match trouble {
+            // Of one topic: other writes go on, and whoever has its writes tells it.
             Trouble::Denied(words) => WriteFailed::Denied(words),
             Trouble::TopicMissing(words) => WriteFailed::TopicMissing(words),
             // Kafka says which of a batch it is; the others fail with another code (KIP-467).
             Trouble::Other(words) if matches!(code, Code::InvalidRecord | Code::PolicyViolation) => {
                 WriteFailed::Refused(words)
             }
-            Trouble::Unreachable(words) | Trouble::Fatal(words) | Trouble::Other(words) => {
-                WriteFailed::Retriable(words)
+            Trouble::Unreachable(_) | Trouble::Fatal(_) | Trouble::Other(_) => {
+                self.reporter.trouble(trouble.clone());
+                WriteFailed::Retriable(trouble.words().to_owned())
             }
         }
     }

@@ -13,7 +13,7 @@ use std::{
 
 use jiff::Timestamp;
 use rdkafka::{TopicPartitionList, consumer::ConsumerGroupMetadata};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::{
     client::{InvalidKafkaConfig, KafkaConfig},
@@ -83,8 +83,6 @@ pub enum Start {
 /// Commands for the source. None of them blocks; the source sees them within about 50 ms.
 pub struct SourceHandle {
     mailbox: Arc<Mailbox>,
-    /// Closed, or sent to, when the thread has ended.
-    ended: oneshot::Receiver<()>,
 }
 
 /// Starts reading `topics`. Fails only for a configuration that can never work; everything else is told as a notice
@@ -97,15 +95,10 @@ pub fn start(
 ) -> Result<(SourceHandle, mpsc::Receiver<SourceEvent>), StartSourceError> {
     let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
     let mailbox = Arc::new(Mailbox::default());
-    let (end, ended) = oneshot::channel();
     let consumer = Consumer::new(config, topics, start, Arc::clone(&mailbox), events, notices)?;
-    let run = move || {
-        consumer.run();
-        // Its receiver may be gone.
-        let _ = end.send(());
-    };
+    let run = move || consumer.run();
     thread::Builder::new().name("kafka-source".into()).spawn(run).map_err(StartSourceError::Thread)?;
-    Ok((SourceHandle { mailbox, ended }, receiver))
+    Ok((SourceHandle { mailbox }, receiver))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -144,15 +137,10 @@ impl SourceHandle {
         self.mailbox.post(|mail| mail.commits.extend(points.into_iter().map(|point| (point.partition.clone(), point))));
     }
 
-    /// Makes the commits that were asked for, leaves the group and ends with [`SourceEvent::Stopped`].
+    /// Makes the commits that were asked for, leaves the group and ends with [`SourceEvent::Stopped`]. librdkafka may take
+    /// arbitrarily long to leave a group whose brokers are away.
     pub fn stop(&self) {
         self.mailbox.post(|mail| mail.stop = true);
-    }
-
-    /// Waits until the source has ended after [`Self::stop`]; false where `limit` was over first. librdkafka may take
-    /// arbitrarily long to leave a group whose brokers are away.
-    pub async fn stopped(&mut self, limit: Duration) -> bool {
-        tokio::time::timeout(limit, &mut self.ended).await.is_ok()
     }
 }
 
@@ -228,6 +216,11 @@ impl Mailbox {
         let (commits, stamps) = (std::mem::take(&mut mail.commits), std::mem::take(&mut mail.stamps));
         let again = std::mem::take(&mut mail.again);
         Mail { paused: mail.paused, held: mail.held.clone(), stop: mail.stop, again, commits, stamps, unread: false }
+    }
+
+    /// The commits since the last time, and nothing else.
+    pub(super) fn take_commits(&self) -> HashMap<Partition, CommitPoint> {
+        std::mem::take(&mut self.lock().commits)
     }
 
     /// The questions since the last time, and nothing else.

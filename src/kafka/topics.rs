@@ -2,7 +2,7 @@
 //!
 //! For `alert-ips topics` and `alert-ips check --online`: one-off questions, each answered within seconds.
 
-use std::{fmt, thread, time::Duration};
+use std::{fmt, time::Duration};
 
 use rdkafka::{
     ClientContext,
@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::{
     client::{InvalidKafkaConfig, KafkaConfig},
+    discard::discard,
     journal::settings::{self as journal, Demands},
     notice::{self, Client, News, Notice, Reporter, Trouble},
 };
@@ -158,7 +159,7 @@ pub async fn describe(config: &KafkaConfig, topics: &[ConfiguredTopic]) -> Resul
         facts.settings = shown.collect();
         facts.warnings = warnings(topic.role, facts);
     }
-    end(admin);
+    discard(admin);
     for (topic, facts) in present {
         if let TopicRole::Journal(demands) = topic.role {
             let judgement = journal::judge(facts, demands);
@@ -199,7 +200,7 @@ pub async fn create_missing(config: &KafkaConfig, topics: &[ConfiguredTopic]) ->
             }
         };
     }
-    end(admin);
+    discard(admin);
     let created = creations.iter().filter(|creation| creation.result.is_ok());
     await_visible(config, &created.map(|creation| creation.topic.clone()).collect::<Vec<_>>()).await;
     creations.retain(|creation| !exist_already.contains(&creation.topic.name));
@@ -297,12 +298,6 @@ fn options(limit: Duration) -> AdminOptions {
 
 fn admin(config: &KafkaConfig) -> Result<AdminClient<Listener>, InvalidKafkaConfig> {
     Ok(AdminClient::from_config_and_context(&config.admin(), Listener::new(config).0)?)
-}
-
-/// Dropping an admin client waits for its thread.
-fn end(admin: AdminClient<Listener>) {
-    // Without a thread it is dropped here.
-    let _ = thread::Builder::new().name("kafka-admin-end".into()).spawn(move || drop(admin));
 }
 
 struct Looked {

@@ -1,6 +1,6 @@
 //! One transaction, as librdkafka makes it: begun, written, its commit points vouched for by the group, committed or aborted.
 
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use rdkafka::{
     config::FromClientConfigAndContext,
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{
     client::{InvalidKafkaConfig, KafkaConfig, MAX_UNACKNOWLEDGED, RESENT_AFTER},
-    notice::{self, Notice, code},
+    notice::{self, Reporter, code},
     sink::{Ack, Callbacks, Refusal, SinkTopics, WriteFailed, WriteId, native},
     source::{Stamped, Stamper},
     transactor::Batch,
@@ -73,10 +73,10 @@ impl Connected {
         config: &KafkaConfig,
         topics: &SinkTopics,
         name: &str,
-        notices: mpsc::Sender<Notice>,
+        reporter: Arc<Reporter>,
     ) -> Result<Self, InvalidKafkaConfig> {
         let (sender, acks) = mpsc::channel(2 * MAX_UNACKNOWLEDGED);
-        let callbacks = Callbacks::new(config, topics, sender, notices);
+        let callbacks = Callbacks::new(config, topics, sender, reporter);
         let kafka = BaseProducer::from_config_and_context(&config.transactional_producer(name), callbacks)?;
         Ok(Self { kafka, acks, initialised: false, in_doubt: Cell::new(false), failures: Vec::new() })
     }

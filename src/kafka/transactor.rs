@@ -109,7 +109,7 @@ pub fn start(
         name: name.to_owned(),
         source,
         reporter: Reporter::new(Client::Sink, &config.bootstrap_servers, notices.clone()),
-        notices,
+        of_producers: Arc::new(Reporter::new(Client::Sink, &config.bootstrap_servers, notices)),
         producer: None,
         again_at: BootTime::default(),
         failing_since: None,
@@ -166,7 +166,8 @@ struct Transactions {
     name: String,
     source: Stamper,
     reporter: Reporter,
-    notices: mpsc::Sender<Notice>,
+    /// What the producers report by themselves. A write that is acknowledged says nothing of the transaction that it is in.
+    of_producers: Arc<Reporter>,
     producer: Option<Connected>,
     /// No producer is made before.
     again_at: BootTime,
@@ -309,7 +310,8 @@ impl Transactions {
 
     fn connect(&mut self) -> Result<(), InvalidKafkaConfig> {
         if self.producer.is_none() {
-            self.producer = Some(Connected::open(&self.config, &self.topics, &self.name, self.notices.clone())?);
+            self.producer =
+                Some(Connected::open(&self.config, &self.topics, &self.name, Arc::clone(&self.of_producers))?);
         }
         Ok(())
     }

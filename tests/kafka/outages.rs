@@ -8,6 +8,7 @@ use alert_ips::{
     },
 };
 use jiff::Timestamp;
+use rstest::rstest;
 
 use crate::harness::{Broker, Checker, Config, Daemon, LONG, Service, Topics};
 
@@ -99,14 +100,19 @@ fn a_forbidden_account_holds_its_calls_and_says_what_to_do() {
     checker.assert_exactly_once();
 }
 
-#[test]
-fn missing_topics_are_waited_for() {
+/// With KIP-848's protocol librdkafka says nothing of them.
+#[rstest]
+#[case::classic("classic")]
+#[case::kip_848("consumer")]
+fn missing_topics_are_waited_for(#[case] protocol: &str) {
     let Some(kafka) = Broker::shared() else { return };
     let service = service(&[]);
     let topics = Topics::named(&kafka.bootstrap, "missing");
-    let config = Config::new(&topics, &service.origin).limits(&["50 per 1s"]);
+    let config =
+        Config::new(&topics, &service.origin).limits(&["50 per 1s"]).property("group.protocol", protocol);
     let mut daemon = Daemon::start(&config.property("topic.metadata.refresh.interval.ms", 1_000));
-    daemon.wait_for_words(&topics.input);
+    let words = daemon.wait_for_words(&topics.input);
+    assert!(words.contains("a topic is missing") && words.contains("alert-ips topics --create"), "{words}");
 
     topics.create_all();
     let mut messages = alerts(50);

@@ -7,7 +7,7 @@ use rstest::rstest;
 
 use crate::{
     fleet::{ids, new_alerts},
-    harness::{Broker, Checker, Config, Daemon, LONG, Service, Topics},
+    harness::{Broker, Checker, Config, Daemon, LONG, PARTITIONS, Service, Topics},
 };
 
 /// Who reads the partitions next.
@@ -152,4 +152,30 @@ fn what_was_published_of_a_message_is_not_published_again(#[case] delivery: &str
     }
     assert_eq!(published.len() as u64, alerts);
     assert_eq!(published.into_iter().filter(|(_, times)| *times > 1).collect::<Vec<_>>(), []);
+}
+
+/// It takes over what others leave; with KIP-848's protocol librdkafka tells it nothing before.
+#[rstest]
+#[case::classic("classic")]
+#[case::kip_848("consumer")]
+fn an_instance_that_has_nothing_to_read_is_ready(#[case] protocol: &str) {
+    let Some(kafka) = Broker::shared() else { return };
+    let service = Service::start(&[], |settings| settings.plan = Plan::new(7, Mix::ALL_FOUND));
+    let topics = Topics::create(&kafka.bootstrap, "standby");
+    let config = Config::new(&topics, &service.origin).property("group.protocol", protocol);
+    // One for each partition, and one more.
+    let mut fleet: Vec<_> = (1..=PARTITIONS + 1)
+        .map(|n| {
+            let mut daemon = Daemon::start(&config.clone().instance(&n.to_string()));
+            daemon.wait_until_ready();
+            daemon
+        })
+        .collect();
+    let mut standby = fleet.pop().unwrap();
+    fleet.into_iter().for_each(Daemon::stop);
+    let messages = new_alerts(33, 30);
+    let alerts = i64::try_from(ids(&messages).len()).unwrap();
+    topics.seed(messages);
+    standby.wait_for("all is delivered", LONG, |_| (topics.count(&topics.output) >= alerts).then_some(()));
+    standby.stop();
 }

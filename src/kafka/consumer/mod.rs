@@ -28,6 +28,7 @@ use rdkafka::{
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{
+    absence::Absence,
     assigned::Assigned,
     callbacks::{Callbacks, Connection, Inbox, Rebalanced},
     client::KafkaConfig,
@@ -36,6 +37,7 @@ use super::{
     ear::Ear,
     flow::Flow,
     notice::{self, Client, Notice, Reporter},
+    place,
     source::{Mail, Mailbox, SettledReply, SourceEvent, Start, StartSourceError},
     waiting::Waiting,
 };
@@ -76,7 +78,7 @@ pub(super) struct Consumer {
     start: Start,
     mailbox: Arc<Mailbox>,
     events: mpsc::Sender<SourceEvent>,
-    notices: mpsc::Sender<Notice>,
+    reporter: Arc<Reporter>,
     connection: Connection,
     epoch: Epoch,
     assigned: Assigned,
@@ -87,12 +89,15 @@ pub(super) struct Consumer {
     flow: Flow,
     ear: Ear,
     denial: Denial,
+    absence: Absence,
     /// Topics that were read.
     read: HashSet<Arc<str>>,
     /// Assigned, and not read yet.
     waiting: Waiting,
     /// Nothing is read again before, for the brokers did not say where.
     not_again_before: BootTime,
+    /// The same of what has lost its place.
+    not_looked_before: BootTime,
     clock: Clock,
     /// Whether an assignment could not be taken up.
     failed: bool,
@@ -113,14 +118,16 @@ impl Consumer {
         events: mpsc::Sender<SourceEvent>,
         notices: mpsc::Sender<Notice>,
     ) -> Result<Self, StartSourceError> {
-        let connection = Connection::open(config, topics, notices.clone())?;
+        let clock = Clock::machine();
+        let reporter = Arc::new(Reporter::new(Client::Source, &config.bootstrap_servers, notices));
+        let connection = Connection::open(config, topics, Arc::clone(&reporter))?;
         Ok(Self {
             config: config.clone(),
             topics: topics.to_vec(),
             start,
             mailbox,
             events,
-            notices,
+            reporter,
             connection,
             epoch: Epoch::default(),
             assigned: Assigned::default(),
@@ -130,10 +137,12 @@ impl Consumer {
             flow: Flow::default(),
             ear: Ear::default(),
             denial: Denial::default(),
+            absence: Absence::new(clock.boot()),
             read: HashSet::new(),
             waiting: Waiting::default(),
-            not_again_before: BootTime::from_origin(Duration::ZERO),
-            clock: Clock::machine(),
+            not_again_before: BootTime::default(),
+            not_looked_before: BootTime::default(),
+            clock,
             failed: false,
         })
     }
@@ -178,15 +187,16 @@ impl Consumer {
             self.look_again();
             self.ask_again();
             self.try_what_was_denied();
+            self.look_for_what_is_missing();
             // A turn takes as long as a poll without a record, where no broker is reached.
-            let unreachable = self.reporter().is_unreachable();
+            let unreachable = self.reporter.is_unreachable();
             let deaf = self.ear.is_deaf(&self.config, IDLE_POLL, unreachable);
             if mem::take(&mut self.failed) || deaf {
                 return End::Failed(RECREATE_AFTER);
             }
             if let Some((code, reason)) = self.kafka().client().fatal_error() {
                 let about = format!("{reason} ({})", notice::code_words(code));
-                self.reporter().trouble(notice::explain(
+                self.reporter.trouble(notice::explain(
                     Client::Source,
                     RDKafkaErrorCode::Fatal,
                     &self.config.bootstrap_servers,
@@ -213,7 +223,7 @@ impl Consumer {
             Some(Ok(message)) => {
                 // Of a topic that is another one now it is looked first where to read.
                 let is_stale = self.connection.callbacks().ids.has_changed(message.topic());
-                if let Some(record) = self.assigned.record(&message).filter(|_| !is_stale) {
+                if !is_stale && let Some(record) = self.assigned.record(&message) {
                     self.batch.push(record);
                     crash_point::pass(Point::ConsumerPolled);
                 }
@@ -224,7 +234,7 @@ impl Consumer {
                     self.connection.callbacks().set_misplaced();
                 }
                 if self.denial.end_heard() {
-                    self.reporter().working();
+                    self.reporter.working();
                 }
                 true
             }
@@ -239,10 +249,25 @@ impl Consumer {
         let now = self.clock.boot();
         if self.connection.callbacks().take_denied() {
             self.denial.said(now);
-        } else if !self.reporter().is_denied() {
+        } else if !self.reporter.is_denied() {
             self.denial.is_over();
         } else if self.denial.is_due(now) {
             self.denial.tried(self.flow.fetch_anew(self.connection.kafka(), &self.assigned), now);
+        }
+    }
+
+    /// Asks the cluster whether there are all topics.
+    fn look_for_what_is_missing(&mut self) {
+        let now = self.clock.boot();
+        if self.connection.callbacks().take_missing() {
+            self.absence.said(now);
+        }
+        if !self.absence.is_due(now) || self.reporter.is_unreachable() {
+            return;
+        }
+        let kafka = self.connection.kafka();
+        if let Some(missing) = self.absence.ask(&self.topics, now, |topic| place::is_there(kafka, topic)) {
+            self.reporter.missing(missing, self.topics.len());
         }
     }
 
@@ -268,7 +293,7 @@ impl Consumer {
             Ok(permit) => {
                 permit.send(SourceEvent::Records(mem::replace(&mut self.batch, Vec::with_capacity(BATCH))));
                 crash_point::pass(Point::ConsumerHandedOver);
-                self.reporter().working();
+                self.reporter.working();
                 true
             }
             Err(TrySendError::Full(())) => false,
@@ -305,8 +330,7 @@ impl Consumer {
         if !lost {
             let (settled, left) = self.settled(&settled, limit);
             self.see_commit_answered(left);
-            let mut commits = self.mailbox.take().commits;
-            self.commits.extend(commits.drain());
+            self.commits.extend(self.mailbox.take_commits());
             self.commits.extend(settled.into_iter().map(|point| (point.partition.clone(), point)));
             self.commit_now(|partition| partitions.contains(partition));
         }
@@ -363,7 +387,7 @@ impl Consumer {
             if self.stop_comes_within(again_after) {
                 return false;
             }
-            match Connection::open(&self.config, &self.topics, self.notices.clone()) {
+            match Connection::open(&self.config, &self.topics, Arc::clone(&self.reporter)) {
                 Ok(connection) => {
                     let failed = mem::replace(&mut self.connection, connection);
                     self.flow = Flow::default();
@@ -395,9 +419,5 @@ impl Consumer {
 
     fn kafka(&self) -> &BaseConsumer<Callbacks> {
         self.connection.kafka()
-    }
-
-    fn reporter(&self) -> &Reporter {
-        &self.connection.callbacks().reporter
     }
 }

@@ -4,7 +4,6 @@ use std::{
     collections::{HashMap, HashSet},
     mem,
     sync::Arc,
-    thread,
     time::Duration,
 };
 
@@ -22,7 +21,7 @@ use crate::{
         record::{Epoch, Partition, Receipt},
     },
     kafka::{
-        ends::ends,
+        ends::{Ends, ends},
         notice::{self, Trouble},
         place::{self, Answer, Leaders, Placed},
         source::SourceEvent,
@@ -34,6 +33,7 @@ const LOG_POLLS: usize = 3;
 const LOG_POLL: Duration = Duration::from_millis(20);
 
 /// Asking brokers that do not answer takes seconds, in which nothing else is read.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 const AGAIN_AFTER_FAILURE: Duration = Duration::from_mins(1);
 
 impl Consumer {
@@ -89,7 +89,7 @@ impl Consumer {
         };
         if let Err(error) = accepted {
             let words = notice::error_words(&error);
-            self.reporter().trouble(Trouble::Other(format!(
+            self.reporter.trouble(Trouble::Other(format!(
                 "an assignment of partitions failed: {words}; the group rebalances again"
             )));
             return false;
@@ -97,9 +97,6 @@ impl Consumer {
         self.epoch = Epoch(self.epoch.0 + 1);
         let partitions: Vec<_> = self.take_up(placed);
         self.flow.begin(self.connection.kafka(), &self.assigned, &partitions);
-        if !partitions.is_empty() {
-            self.reporter().working();
-        }
         let (mut committed, mut begun) = (Vec::new(), Vec::new());
         for placed in placed {
             match placed.point(self.epoch) {
@@ -109,6 +106,7 @@ impl Consumer {
         }
         // An assignment of which all wait is none yet: it says nothing of the input's condition.
         if !partitions.is_empty() || self.waiting.is_empty() {
+            self.reporter.working();
             self.tell(SourceEvent::Assigned { partitions, committed, begun, epoch: self.epoch });
         }
         self.tell_removed(placed);
@@ -140,7 +138,7 @@ impl Consumer {
 
     /// Without an answer nothing is read: what was settled would be done again.
     fn give_up_assigning(&mut self) {
-        self.reporter().trouble(Trouble::Other(
+        self.reporter.trouble(Trouble::Other(
             "kafka does not say how far the group has committed; the consumer joins again until it does".to_owned(),
         ));
         self.failed = true;
@@ -149,7 +147,7 @@ impl Consumer {
     fn tell_what_waits(&mut self) {
         let Some(words) = self.waiting.news() else { return };
         if self.assigned.is_empty() {
-            self.reporter().trouble(Trouble::Other(words));
+            self.reporter.trouble(Trouble::Other(words));
         } else {
             tracing::warn!("{words}");
         }
@@ -175,20 +173,33 @@ impl Consumer {
 
     /// Partitions whose place is gone, or whose topic is another one now, go on where nothing is skipped.
     pub(super) fn look_again(&mut self) {
-        let (changed, misplaced) =
-            (self.connection.callbacks().ids.take_changed(), self.connection.callbacks().take_misplaced());
-        let list = self.assigned.list_where(|partition| misplaced || changed.contains(&*partition.topic));
-        if list.count() == 0 {
+        if self.clock.boot() < self.not_looked_before {
             return;
         }
-        if let Err(error) = self.relocate(&list, &HashMap::new()) {
-            tracing::warn!(error = %notice::error_words(&error), "asking where reading goes on failed; it is asked again");
+        let callbacks = self.connection.callbacks();
+        let list = self.assigned.list_where(|partition| callbacks.is_displaced(partition));
+        let ends = if list.count() == 0 { Ends::default() } else { ends(self.kafka(), &list) };
+        if list.count() > 0 {
+            // What the group takes away meanwhile is given up first: librdkafka would take this for it.
+            self.hear_ids();
+            if self.connection.callbacks().is_rebalancing() {
+                return;
+            }
+        }
+        let callbacks = self.connection.callbacks();
+        let (changed, misplaced) = (callbacks.ids.take_changed(), callbacks.take_misplaced());
+        let is_displaced = |partition: &Partition| misplaced || changed.contains(&*partition.topic);
+        let known = self.assigned.list_where(|partition| is_displaced(partition) && ends.of(partition).is_ok());
+        let unknown = self.assigned.list_where(|partition| is_displaced(partition) && ends.of(partition).is_err());
+        if unknown.count() > 0 {
+            tracing::warn!("kafka does not say where {} partitions are read on; it is asked again", unknown.count());
+            self.not_looked_before = self.clock.boot() + LOOK_AGAIN_AFTER;
             self.connection.callbacks().ids.put_back(changed);
             if misplaced {
                 self.connection.callbacks().set_misplaced();
             }
-            thread::sleep(place::PAUSE);
         }
+        self.relocate(&known, &ends, &HashMap::new());
     }
 
     /// Reads partitions again from these records on, so far as they are this instance's.
@@ -198,32 +209,35 @@ impl Consumer {
         if from.is_empty() || self.connection.callbacks().is_rebalancing() || now < self.not_again_before {
             return;
         }
-        let list = self.assigned.list_where(|partition| from.contains_key(partition));
-        if let Err(error) = self.relocate(&list, &from) {
+        let ends = ends(self.kafka(), &self.assigned.list_where(|partition| from.contains_key(partition)));
+        let known = |partition: &Partition| from.contains_key(partition) && ends.of(partition).is_ok();
+        let list = self.assigned.list_where(known);
+        if list.count() < from.len() {
             self.not_again_before = now + AGAIN_AFTER_FAILURE;
             tracing::warn!(
-                error = %notice::error_words(&error),
-                "records that were set aside can't be read again now; it is tried again in a minute"
+                "kafka does not say where records can be read again that were set aside; it is asked again in a minute"
             );
         }
+        self.relocate(&list, &ends, &from);
     }
 
-    /// Looks where the listed partitions can be read, and has them read on there, or again `from` a record.
-    fn relocate(&mut self, list: &TopicPartitionList, from: &HashMap<Partition, Receipt>) -> KafkaResult<()> {
+    /// Has the listed partitions read on where that is between their `ends`, or again `from` a record.
+    fn relocate(&mut self, list: &TopicPartitionList, ends: &Ends, from: &HashMap<Partition, Receipt>) {
         let partitions = self.assigned.partitions(list);
-        let ends = ends(self.kafka(), list)?;
+        if partitions.is_empty() {
+            return;
+        }
         let mut placed = Vec::with_capacity(partitions.len());
         let mut again = Vec::new();
         for (partition, before) in self.assigned.places() {
             let others_were_read = true;
             let log = self.connection.callbacks().ids.of(&partition.topic);
-            if !partitions.contains(partition) {
+            let Some((first, end)) = ends.of(partition).ok().filter(|_| partitions.contains(partition)) else {
                 let next = before.next;
                 let seen = Seen { before: Some(before), log: before.log, first: next, end: next, others_were_read };
                 placed.push(Placed::new(partition.clone(), seen, next, ""));
                 continue;
-            }
-            let (first, end) = ends.of(partition)?;
+            };
             // What is judged is how far it was read, also where it is being read again.
             let reached = Place { next: self.assigned.reached(partition).unwrap_or(before.next), log: before.log };
             let seen = Seen { before: Some(reached), log, first, end, others_were_read };
@@ -239,10 +253,10 @@ impl Consumer {
             let records = mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
             self.tell(SourceEvent::Records(records));
         }
-        if let Err(error) = self.reassign(list, &partitions, &placed) {
+        if let Err(error) = self.moved(list, &partitions, &placed, from.is_empty()) {
             tracing::warn!(error = %notice::error_words(&error), "reading can't go on; the consumer is made anew");
             self.failed = true;
-            return Ok(());
+            return;
         }
         placed.retain(|placed| partitions.contains(&placed.partition));
         self.flow.begin(self.connection.kafka(), &self.assigned, &partitions);
@@ -250,14 +264,28 @@ impl Consumer {
         for (from, first) in again {
             self.tell(SourceEvent::ReadAgain { from, first });
         }
-        Ok(())
     }
 
-    fn reassign(&self, list: &TopicPartitionList, partitions: &[Partition], placed: &[Placed]) -> KafkaResult<()> {
+    /// Has librdkafka read the listed partitions at their places. `displaced`: whether it has stopped reading them by itself,
+    /// or reads another log; then it takes them up anew, else they stay, whatever the group does meanwhile.
+    fn moved(
+        &self,
+        list: &TopicPartitionList,
+        partitions: &[Partition],
+        placed: &[Placed],
+        displaced: bool,
+    ) -> KafkaResult<()> {
+        let of_list = || placed.iter().filter(|placed| partitions.contains(&placed.partition));
+        if !displaced && !of_list().any(Placed::is_anew) {
+            let sought = self.kafka().seek_partitions(place::list(of_list().map(Placed::at))?, place::LIMIT)?;
+            // Refused for one that it has stopped reading by itself.
+            if sought.elements().iter().all(|element| element.error().is_ok()) {
+                return Ok(());
+            }
+        }
         if let RebalanceProtocol::Cooperative = self.kafka().rebalance_protocol() {
             self.kafka().incremental_unassign(list)?;
-            let of_list = placed.iter().filter(|placed| partitions.contains(&placed.partition));
-            self.kafka().incremental_assign(&place::list(of_list.map(Placed::at))?)
+            self.kafka().incremental_assign(&place::list(of_list().map(Placed::at))?)
         } else {
             self.kafka().assign(&place::list(placed.iter().map(Placed::at))?)
         }
@@ -283,7 +311,8 @@ impl Consumer {
     /// A topic that was deleted is taken away like any other; but what was read of it can't be read by anyone again.
     pub(super) fn tell_what_is_gone(&mut self, partitions: &[Partition]) {
         let topics: HashSet<_> = partitions.iter().map(|partition| &partition.topic).collect();
-        let gone: Vec<_> = topics.into_iter().filter(|topic| place::is_gone(self.kafka(), topic)).cloned().collect();
+        let is_gone = |topic: &&Arc<str>| place::is_there(self.kafka(), topic) == Some(false);
+        let gone: Vec<_> = topics.into_iter().filter(is_gone).cloned().collect();
         let is_of = |partition: &Partition| gone.contains(&partition.topic);
         let partitions: Vec<_> = partitions.iter().filter(|partition| is_of(partition)).cloned().collect();
         if partitions.is_empty() {

@@ -95,7 +95,7 @@ impl Link {
             match notice.news {
                 News::Trouble(trouble) => self.reported = Some(trouble.words().to_owned()),
                 News::Working => self.reported = None,
-                News::Offsets(_) => {}
+                News::Joined | News::Missing(_) | News::Offsets(_) => {}
             }
         }
         self.reported.as_deref()

@@ -5,7 +5,6 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI32, Ordering},
     },
-    thread,
     time::Duration,
 };
 
@@ -21,6 +20,7 @@ use tokio::sync::mpsc;
 use super::{LogEvent, LogPlace};
 use crate::kafka::{
     client::{InvalidKafkaConfig, KafkaConfig},
+    discard::discard,
     notice::{self, Client},
 };
 
@@ -174,14 +174,6 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         discard(self.producer.take());
-    }
-}
-
-/// Drops a producer where waiting for it hurts nobody: it reports what it still has as failed.
-fn discard(producer: Option<ThreadedProducer<Callbacks>>) {
-    let Some(producer) = producer else { return };
-    if let Err(error) = thread::Builder::new().name("journal-discard".into()).spawn(move || drop(producer)) {
-        tracing::warn!(%error, "no thread to close a producer of the journal on");
     }
 }
 

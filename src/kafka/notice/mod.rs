@@ -69,8 +69,20 @@ pub enum News {
     Trouble(Trouble),
     /// The last trouble has passed.
     Working,
+    /// It is a member of its group, though it may have nothing to read.
+    Joined,
+    /// Which input topics are missing, apart from any trouble; `None`: none is any more.
+    Missing(Option<Missing>),
     /// Where the partitions stand, every few seconds.
     Offsets(Vec<PartitionOffsets>),
+}
+
+/// Input topics that are missing, in words like those of a [`Trouble`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    pub words: String,
+    /// Whether all of them are, so that nothing can be read.
+    pub all: bool,
 }
 
 /// What does not work; the text says what happened, what the daemon does about it, and what to do.
@@ -179,19 +191,25 @@ impl Reporter {
         matches!(self.state().trouble, Some(Trouble::Denied(_)))
     }
 
-    /// A record, an acknowledgement or an assignment came: whatever was wrong is over.
+    /// A record, an acknowledgement, an assignment or the answer to a commit came: whatever was wrong is over.
     pub(super) fn working(&self) {
         if self.state().trouble.take().is_some() {
             self.send(News::Working);
         }
     }
 
-    /// A commit succeeded: the brokers are there, and it takes all the rights that reading takes. The topic may be gone all the
-    /// same, while its last commit is on its way.
-    pub(super) fn committed(&self) {
-        if !matches!(self.state().trouble, Some(Trouble::TopicMissing(_))) {
-            self.working();
-        }
+    pub(super) fn joined(&self) {
+        self.send(News::Joined);
+    }
+
+    /// These of `inputs` topics are missing.
+    pub(super) fn missing(&self, topics: &[String], inputs: usize) {
+        let told = (!topics.is_empty()).then(|| {
+            let about = format!("input {}", topics.join(", "));
+            let trouble = explain(self.from, Code::UnknownTopicOrPartition, &self.servers, &about);
+            Missing { words: trouble.words().to_owned(), all: topics.len() == inputs }
+        });
+        self.send(News::Missing(told));
     }
 
     /// librdkafka's regular statistics.

@@ -60,18 +60,20 @@ fn that_it_is_not_let_in_is_told_once_and_not_as_a_broker_that_is_down() {
     assert!(told.contains("no kafka broker can be reached: kafka-1:9092: Connection refused"), "{told}");
 }
 
-/// librdkafka says of a topic once that it is missing.
 #[test]
-fn a_commit_says_that_rights_are_there_and_not_that_the_topic_is() {
+fn missing_topics_are_told_apart_from_other_trouble() {
     let (reporter, mut notices) = reporter();
-    for (code, is_over) in [(Code::GroupAuthorizationFailed, true), (Code::UnknownTopicOrPartition, false)] {
-        reporter.error(&KafkaError::Global(code), "alerts");
-        assert!(words(&mut notices).unwrap().contains("alerts"));
-        reporter.committed();
-        assert_eq!(words(&mut notices).as_deref(), is_over.then_some("Working"));
+    let topics = ["alerts".to_owned(), "more".to_owned()];
+    for (missing, inputs, all) in [(&topics[..], 2, true), (&topics[1..], 2, false)] {
+        reporter.missing(missing, inputs);
+        let Ok(Notice { news: News::Missing(Some(told)), .. }) = notices.try_recv() else { panic!() };
+        assert!(told.words.contains(&format!("a topic is missing: input {}; ", missing.join(", "))), "{told:?}");
+        assert!(told.words.contains("alert-ips topics --create") && told.all == all, "{told:?}");
+        reporter.working();
+        assert!(notices.try_recv().is_err(), "it is missing all the same");
     }
-    reporter.working();
-    assert_eq!(words(&mut notices).as_deref(), Some("Working"));
+    reporter.missing(&[], 2);
+    assert_eq!(notices.try_recv().unwrap().news, News::Missing(None));
 }
 
 #[rstest]

@@ -68,6 +68,41 @@ fn an_input_that_was_away_is_read_from_its_beginning(#[case] delivery: &str) {
     daemon.stop();
 }
 
+/// Records of the one, and what is committed of it, say nothing of the other. Missing from the beginning, and deleted later.
+#[test]
+fn one_of_two_inputs_is_missing_and_told_until_it_is_there() {
+    let Some(kafka) = Broker::shared() else { return };
+    let service = service();
+    let topics = Topics::create(&kafka.bootstrap, "one-of-two");
+    let other = Topics::named(&kafka.bootstrap, "the-other");
+    let inputs = format!("{}, {}", topics.input, other.input);
+    let mut daemon = Daemon::start(&config(&topics, &service, BOTH[0]).set("topics.input", inputs));
+    for round in [1, 2] {
+        let (while_away, after) = (alerts(2 * round, 20), alerts(2 * round + 1, 20));
+        let words = daemon.wait_for_log(&format!("a topic is missing: input {}", other.input), LONG);
+        assert!(words.contains("alert-ips topics --create"), "{words}");
+        let all = [ids(&while_away), ids(&after)].concat();
+        topics.seed(while_away);
+        assert_delivered(&mut daemon, &topics, &all[..20], BOTH[0]);
+        daemon.wait_for("it is committed", LONG, |_| (topics.uncommitted() == 0).then_some(()));
+        // It does its work, and says what it can't do.
+        let (status, body) = daemon.page("/readyz?verbose").unwrap();
+        assert!(status == 200 && body.contains("a topic is missing"), "{status} {body}");
+        other.make(&other.input, &[]);
+        other.seed(after);
+        assert_delivered(&mut daemon, &topics, &all, BOTH[0]);
+        daemon.wait_for("nothing is missing", LONG, |daemon| {
+            let (status, body) = daemon.page("/readyz?verbose")?;
+            (status == 200 && !body.contains("a topic is missing")).then_some(())
+        });
+        other.delete(&other.input);
+    }
+    daemon.wait_for("it is missing again", LONG, |daemon| {
+        daemon.page("/readyz?verbose").filter(|(_, body)| body.contains("a topic is missing"))
+    });
+    daemon.stop();
+}
+
 /// Where the group's offsets outlive the topic, or a late commit meets the new one, they say of which topic they are.
 #[rstest]
 #[case::at_least_once(BOTH[0])]

@@ -27,7 +27,7 @@ pub use self::{
     node::Node,
     proxy::{Fate, Kind, Proxy, Rule, Traffic},
     service::Service,
-    topics::{Seeded, Seeding, Topics},
+    topics::{PARTITIONS, Seeded, Seeding, Topics},
     visitor::Visitor,
     wall_clock::WallClock,
 };

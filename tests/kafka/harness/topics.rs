@@ -25,7 +25,7 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
 
-const PARTITIONS: i32 = 3;
+pub const PARTITIONS: i32 = 3;
 
 /// How long the broker has for each answer, also on a machine with more to do than it can.
 pub(super) const ANSWER: Duration = super::LONG;
