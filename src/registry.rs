@@ -248,7 +248,7 @@ impl Registry {
     }
 }
 
-/// Whether a 404 is a registry's word: a schema, a subject or a version that it does not know (codes 40401 to 40403), and not
+/// Whether a 404 is a registry's word: a schema, a subject or a version that it does not know (codes from 40401 on), and not
 /// an address that there is not.
 fn is_about_a_schema(body: &[u8]) -> bool {
     #[derive(Deserialize)]

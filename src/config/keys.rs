@@ -5,7 +5,7 @@
 /// One key.
 #[derive(Debug)]
 pub(super) struct Key {
-    /// Section and name, joined by dots; `*` stands for an account's name.
+    /// Section and name, joined by dots; `*` stands for the name of an account or an output.
     pub(super) path: &'static str,
     pub(super) kind: Kind,
     pub(super) fallback: Fallback,
@@ -210,7 +210,7 @@ reading that partition waits. Not more than the brokers' offset.metadata.max.byt
 this is looked at first."),
     key("input.custom.severity", Text, Value("\"\""),
         "Where it has its severity (high, medium, low or informational, in any case), its tenant id, its last update and its
-creation (RFC 3339, or seconds or milliseconds since 1970)."),
+creation (RFC 3339, or seconds, milliseconds or microseconds since 1970)."),
     key("input.custom.tenant", Text, Value("\"\""), ""),
     key("input.custom.updated", Text, Value("\"\""), ""),
     key("input.custom.created", Text, Value("\"\""), ""),

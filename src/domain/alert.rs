@@ -184,9 +184,14 @@ pub struct Alert {
 }
 
 impl Alert {
+    /// When it was created, as was told or else as its id says.
+    pub fn creation(&self) -> Option<Timestamp> {
+        self.created.or_else(|| self.id.created())
+    }
+
     /// The latest time known of the alert: last update, else creation, else the id's ticks. Its age counts from here.
     pub fn latest_known(&self) -> Option<Timestamp> {
-        self.updated.or(self.created).or_else(|| self.id.created())
+        self.updated.or_else(|| self.creation())
     }
 
     /// Whether its latest known time is longer ago than `age`; what tells no time is never too old.

@@ -150,7 +150,7 @@ impl Backlog {
         self.parked.insert((until, place.ticket), (parked, place));
     }
 
-    /// Raises a queued lookup to what one more record asks: never to less. Returns where it stands now.
+    /// Raises a lookup, queued or parked, to what one more record asks: never to less. Returns where it stands now.
     pub fn raise(&mut self, place: &Place, rank: impl Into<Rank>, since: Timestamp) -> Place {
         let raised = place.raised(rank, since);
         if self.ready[place.rank.index()].remove(place) {

@@ -136,7 +136,7 @@ impl<'a> DetectionFinding<'a> {
             finding_info: FindingInfo {
                 uid: alert_id,
                 title: "Microsoft Defender for Endpoint alert",
-                created_time: millis(related.alert.created.or_else(|| related.alert.id.created())),
+                created_time: millis(related.alert.creation()),
                 modified_time: millis(related.alert.updated),
             },
             evidences: related.ips.iter().copied().map(Evidence::of).collect(),

@@ -8,7 +8,7 @@ use crate::domain::record::Header;
 /// Longest `tracestate` that is passed on, in bytes. The recommendation asks for at least 512.
 const MAX_TRACESTATE_LEN: usize = 512;
 
-/// The input's `traceparent` if there is exactly one and it is valid, and then its valid `tracestate`s.
+/// The input's `traceparent` if there is exactly one and it is valid, and then its first valid `tracestate`.
 pub(super) fn passed_on(input: &[Header]) -> impl Iterator<Item = &Header> {
     let named = |name: &'static str| input.iter().filter(move |header| &*header.name == name);
     let valid = |header: &&Header, check: fn(&[u8]) -> bool| header.value.as_deref().is_some_and(check);

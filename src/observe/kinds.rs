@@ -42,7 +42,7 @@ pub enum RetryReason {
     Unauthorized,
     /// 403: the account is held.
     Forbidden,
-    /// 408 or 5xx.
+    /// 408, 425 or 5xx.
     ServerError,
     Timeout,
     Connect,

@@ -173,11 +173,9 @@ impl Metrics {
         if committed { &self.0.committed } else { &self.0.aborted }.inc();
     }
 
-    /// How many records of the partition are still unread. Negative means unknown, as in librdkafka's statistics.
+    /// How many records of the partition are not settled.
     pub fn lag(&self, partition: &Partition, records: i64) {
-        if records >= 0 {
-            self.0.lag.get_or_create(&PartitionLabels::of(partition)).set(records);
-        }
+        self.0.lag.get_or_create(&PartitionLabels::of(partition)).set(records);
     }
 
     /// The partition belongs to another instance now; its lag is no longer ours to tell.

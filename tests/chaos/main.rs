@@ -22,7 +22,7 @@ mod fleet;
     dead_code,
     unreachable_pub,
     unused_imports,
-    reason = "shared with the suite on one broker, which uses all of it"
+    reason = "shared with the suite on one broker, which uses the rest"
 )]
 #[path = "../kafka/harness/mod.rs"]
 mod harness;

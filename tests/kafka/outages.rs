@@ -108,8 +108,7 @@ fn missing_topics_are_waited_for(#[case] protocol: &str) {
     let Some(kafka) = Broker::shared() else { return };
     let service = service(&[]);
     let topics = Topics::named(&kafka.bootstrap, "missing");
-    let config =
-        Config::new(&topics, &service.origin).limits(&["50 per 1s"]).property("group.protocol", protocol);
+    let config = Config::new(&topics, &service.origin).limits(&["50 per 1s"]).property("group.protocol", protocol);
     let mut daemon = Daemon::start(&config.property("topic.metadata.refresh.interval.ms", 1_000));
     let words = daemon.wait_for_words(&topics.input);
     assert!(words.contains("a topic is missing") && words.contains("alert-ips topics --create"), "{words}");

@@ -1,6 +1,10 @@
 //! What was settled before a restart or a rebalance is not done again, and what was open is.
 
-use std::{collections::HashMap, thread, time::Duration};
+use std::{
+    collections::HashMap,
+    thread,
+    time::{Duration, Instant},
+};
 
 use alert_ips::sim::{Answer, Latency, Mix, Plan};
 use rstest::rstest;
@@ -152,6 +156,30 @@ fn what_was_published_of_a_message_is_not_published_again(#[case] delivery: &str
     }
     assert_eq!(published.len() as u64, alerts);
     assert_eq!(published.into_iter().filter(|(_, times)| *times > 1).collect::<Vec<_>>(), []);
+}
+
+/// Others read them within half a minute more.
+#[test]
+fn the_partitions_of_a_killed_instance_move_when_its_session_ends() {
+    const SESSION: Duration = Duration::from_secs(6);
+    let Some(kafka) = Broker::shared() else { return };
+    let service = Service::start(&[], |settings| settings.plan = Plan::new(7, Mix::ALL_FOUND));
+    let topics = Topics::create(&kafka.bootstrap, "killed");
+    let config = Config::new(&topics, &service.origin).property("session.timeout.ms", SESSION.as_millis());
+    let mut first = Daemon::start(&config);
+    first.wait_until_ready();
+    let mut second = Daemon::start(&config.instance("another"));
+    second.wait_until_ready();
+    first.kill();
+    let killed = Instant::now();
+    let messages = new_alerts(35, 60);
+    let alerts = i64::try_from(ids(&messages).len()).unwrap();
+    topics.seed(messages);
+    second.wait_for("all is delivered", LONG, |_| (topics.count(&topics.output) >= alerts).then_some(()));
+    let moved = killed.elapsed();
+    println!("delivered {} s after the kill", moved.as_secs());
+    assert!(moved <= SESSION + Duration::from_secs(30), "{moved:?}");
+    second.stop();
 }
 
 /// It takes over what others leave; with KIP-848's protocol librdkafka tells it nothing before.

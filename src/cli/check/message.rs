@@ -79,7 +79,7 @@ fn row(Indexed { index, alert, .. }: &Indexed, settings: &Settings, now: Timesta
         alert.tenant.as_deref().map_or_else(untold, str::to_owned),
         time(alert.updated),
         // What its age counts from where nothing else tells a time.
-        alert.created.or_else(|| alert.id.created()).map_or_else(untold, |created| created.to_string()),
+        time(alert.creation()),
         fate(alert, settings, now),
     ]
 }

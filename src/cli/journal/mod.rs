@@ -63,8 +63,8 @@ granted. Times are those of the journal: the broker's clock, where its topic has
 Why a call was made, by what was read of its alert before it (`why` of --json):
   first             nothing was asked about the alert before
   after_404         the service did not know the alert yet
-  after_failure     the call before failed, or was not answered
-  after_unfinished  the call before gave a 2xx that was not the end: a page, or no usable answer
+  after_failure     the call before failed, or was not answered in a way that can be used
+  after_unfinished  the call before gave a 2xx that was not the end: a page
   repeat            it was answered before, for good, but too long ago, or that was forgotten
   unknown           its claim lies before what was read
 
@@ -73,7 +73,7 @@ What it led to (`result` of --json):
   not_yet                  404; it is asked again later
   unfinished               2xx, and that was not the end
   failed                   any other HTTP status
-  unknown                  no answer came; the service may have counted it
+  unknown                  no answer came, or none that can be used; the service may have counted it
   given_up                 its instance was killed or cut off; the service may have counted it
   open                     it may be on the wire
   never                    the service was not reached, so it has not counted it

@@ -145,12 +145,12 @@ impl Reader {
     }
 }
 
-/// So long ago, in whole units that a person reads.
 /// What a dead letter's header says, which was escaped when it was written. Whoever else writes to the topic may not have.
 fn detail(letter: &DeadLetter) -> String {
     escape::line(&letter.rejection.detail)
 }
 
+/// So long ago, in whole units that a person reads.
 fn ago(time: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(time).as_secs().max(0).unsigned_abs();
     let (count, unit) = match seconds {

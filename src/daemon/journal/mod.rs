@@ -38,9 +38,9 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 /// operator.
 pub type WorkedBefore = Box<dyn Fn() -> BoxFuture<'static, Result<bool, String>> + Send>;
 
-/// Where a replay begins: so far back that answers are known as long as they are reused.
-pub fn start(reuse_for: Duration) -> LogStart {
-    LogStart::Checkpoint(Checkpoint { is_it: holds_checkpoint, older_by: reuse_for })
+/// Where a replay begins: so far back that answers and re-asks are known as long as they count.
+pub fn replay_from(look_back: Duration) -> LogStart {
+    LogStart::Checkpoint(Checkpoint { is_it: holds_checkpoint, older_by: look_back })
 }
 
 /// An account's journal in Kafka.

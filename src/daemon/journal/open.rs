@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
-use super::{KafkaJournal, WorkedBefore, start};
+use super::{KafkaJournal, WorkedBefore, replay_from};
 use crate::{
     clock::Clock,
     config::{AccountSettings, Settings},
@@ -29,7 +29,7 @@ impl KafkaJournal<JournalLog> {
         let demands = journal_demands(settings, account);
         // So far back that it is known how often an alert was asked about that the service did not know.
         let reasks = settings.not_found.reask_after.iter().sum::<Duration>() + settings.http.total_timeout;
-        let start = start(settings.reuse.reuse_for.max(reasks));
+        let start = replay_from(settings.reuse.reuse_for.max(reasks));
         // A claim that takes longer to arrive would not count any more.
         let (log, events) = JournalLog::open(&config, &place, start, demands, CLAIM_TTL)?;
         Ok(Self::new(log, events, start, clock.clone(), worked_before(settings, config)))

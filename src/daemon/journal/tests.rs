@@ -64,7 +64,7 @@ impl Fixture {
         let done = Done::default();
         let clock = Clock::following_tokio(Timestamp::UNIX_EPOCH);
         let worked_before: WorkedBefore = Box::new(move || std::future::ready(worked_before.clone()).boxed());
-        let journal = KafkaJournal::new(done.clone(), receiver, start(Duration::ZERO), clock, worked_before);
+        let journal = KafkaJournal::new(done.clone(), receiver, replay_from(Duration::ZERO), clock, worked_before);
         Self { journal, events, done }
     }
 

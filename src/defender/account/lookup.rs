@@ -261,9 +261,4 @@ impl<J: Journal, T: Transport> Account<J, T> {
         let wait = self.config.reask.after.get(asked.times.saturating_sub(1)).copied().unwrap_or_default();
         self.boot_at(asked.last + wait)
     }
-
-    /// When the alert was created, as far as anything tells: its age decides about re-asks.
-    pub(super) fn created(alert: &Alert) -> Option<Timestamp> {
-        alert.created.or_else(|| alert.id.created()).or(alert.updated)
-    }
 }

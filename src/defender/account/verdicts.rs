@@ -189,7 +189,8 @@ impl<J: Journal, T: Transport> Account<J, T> {
     /// Parks the lookup for its next re-ask, or, after the last, returns the outcome.
     fn not_found(&mut self, id: &AlertId, at: jiff::Timestamp) -> Option<Outcome> {
         let lookup = self.lookups.get_mut(id)?;
-        let created = Self::created(&lookup.alert);
+        // As far as anything tells: its age decides.
+        let created = lookup.alert.creation().or(lookup.alert.updated);
         let course = lookup.course();
         if let Some(wait) = self.config.reask.next(course.reasked, created, at) {
             course.reasked += 1;

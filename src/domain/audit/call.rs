@@ -35,9 +35,9 @@ pub enum Cause {
     First,
     /// The service did not know the alert yet.
     AfterNotFound,
-    /// The call before failed, or was not answered.
+    /// The call before failed, or was not answered in a way that can be used.
     AfterFailure,
-    /// The call before was answered with 2xx, and that was not the end: there were further pages, or the answer was none.
+    /// The call before was answered with 2xx, and that was not the end: there were further pages.
     AfterUnfinished,
     /// The question was answered before, for good.
     Repeat,
@@ -63,11 +63,11 @@ pub enum Yield {
     Outcome(Status),
     /// 404, to be asked again.
     NotYet,
-    /// 2xx that was not the end: a page of several, or an answer that could not be used.
+    /// 2xx that was not the end: a page of several.
     Unfinished,
     /// The service, or something before it, answered with an error.
     Failed,
-    /// No answer came; the service may have counted the call.
+    /// No answer came, or none that can be used; the service may have counted the call.
     Unknown,
     /// No answer's entry came in time: the instance, or its way to the journal, was gone.
     GivenUp,

@@ -47,8 +47,8 @@ pub enum Ruling {
 
 /// The budget of one account. A function of the entries applied so far, and of nothing else.
 ///
-/// What decides travels in the entries: the terms in force are the strictest of all that were declared within the longest
-/// window, so that instances with different configurations agree.
+/// What decides travels in the entries: the terms in force are the strictest of all that were declared last by those who
+/// were heard of within the longest window, so that instances with different configurations agree.
 #[derive(Clone, Debug, Default)]
 pub struct Budget {
     writers: BTreeMap<WriterId, Writer>,

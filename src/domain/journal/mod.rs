@@ -66,7 +66,7 @@ pub struct Answer {
     /// The alert it was for.
     pub alert: AlertId,
     pub reached: Reached,
-    /// The HTTP status, where one came.
+    /// The HTTP status, where an answer came that can be used.
     pub status: Option<u16>,
     /// What the service said, where that is the end of it: good for whoever asks the same.
     pub outcome: Option<Outcome>,

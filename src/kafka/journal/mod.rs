@@ -77,8 +77,8 @@ pub enum Start {
 pub struct Checkpoint {
     /// Whether an entry of the key is a checkpoint.
     pub is_it: fn(&[u8]) -> bool,
-    /// How much older than the newest entry of the partition it must be: answers are replayed as far back as they are
-    /// reused.
+    /// How much older than the newest entry of the partition it must be: answers and re-asks are replayed as far back as
+    /// they count.
     pub older_by: Duration,
 }
 

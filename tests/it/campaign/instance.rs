@@ -77,7 +77,7 @@ fn start(world: &World, who: usize, gate: &Gate, clock: &Clock, seed: u64) -> Li
     config.instance = name(who).into();
     world.plan.configure(&mut config, who, world.elapsed());
     world.defect.configure(&mut config);
-    let begin = journal::start(config.reuse_for);
+    let begin = journal::replay_from(config.reuse_for);
     let partition = world.partition(who);
     let link = Link {
         partition: partition.clone(),
