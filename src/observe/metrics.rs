@@ -441,11 +441,10 @@ mod tests {
     }
 
     #[test]
-    fn lag_is_told_while_the_partition_is_ours_and_known() {
+    fn lag_is_told_while_the_partition_is_ours() {
         let metrics = metrics();
         let partition = Partition { topic: "defender.alerts".into(), number: 3 };
         metrics.lag(&partition, 12);
-        metrics.lag(&partition, -1);
         let line = "alert_ips_consumer_lag_records{topic=\"defender.alerts\",partition=\"3\"} 12";
         assert_line(&encoded(&metrics), line);
         metrics.partition_given_up(&partition);

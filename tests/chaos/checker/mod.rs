@@ -62,6 +62,8 @@ pub(crate) enum Kind {
     Memory,
     Descriptors,
     Threads,
+    /// What should stay as it is grows with time.
+    Growing,
     /// A process ended by itself, with the wrong code, too late, or in a panic.
     Exit,
 }

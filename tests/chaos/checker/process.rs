@@ -1,8 +1,13 @@
 //! What the processes used, and how they ended.
 
 use super::{Judgement, Kind, facts::Facts};
+use crate::history::Process;
+
+/// The last third of a run may have a fourth more, at the median, than the first.
+const MOST_GROWTH: u64 = 4;
 
 pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
+    check_growth(facts, judgement);
     let terms = facts.terms;
     let (mut memory, mut descriptors, mut threads) = (0, 0, 0);
     for (at, process) in &facts.processes {
@@ -38,4 +43,25 @@ pub(super) fn check(facts: &Facts<'_>, judgement: &mut Judgement) {
         };
         judgement.wrong(Kind::Exit, end.at, format!("{} {problem}", end.instance));
     }
+}
+
+/// Of the fleet as a whole: no process lives as long as the run.
+fn check_growth(facts: &Facts<'_>, judgement: &mut Judgement) {
+    let used = |of: fn(&Process) -> u64| facts.processes.iter().map(|(_, process)| of(process)).collect::<Vec<_>>();
+    for (what, used) in
+        [("descriptors", used(|process| process.descriptors)), ("threads", used(|process| process.threads))]
+    {
+        let third = used.len() / 3;
+        let (before, after) = (median(&used[..third]), median(&used[used.len() - third..]));
+        if after > before + before / MOST_GROWTH {
+            let words = format!("{before} {what} at the median of the first third of the run, {after} of the last");
+            judgement.wrong(Kind::Growing, facts.end, words);
+        }
+    }
+}
+
+fn median(values: &[u64]) -> u64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }

@@ -362,6 +362,10 @@ fn a_clean_history_is_clean() {
 #[case::memory(Kind::Memory, |lines: &mut Vec<Line>| lines.push(process(9_500, 1_001)))]
 #[case::descriptors(Kind::Descriptors, |lines: &mut Vec<Line>| change_terms(lines, |terms| terms.descriptors = 49))]
 #[case::threads(Kind::Threads, |lines: &mut Vec<Line>| change_terms(lines, |terms| terms.threads = 19))]
+#[case::growing(Kind::Growing, |lines: &mut Vec<Line>| {
+    let process = |threads| Process { instance: "one".into(), pid: 7, memory_kib: 900, descriptors: 50, threads };
+    lines.extend((1..=20).map(|n| line(500 * n, Fact::Process(process(10 + n / 2)))));
+})]
 #[case::producers_displaced(Kind::Displaced, |lines: &mut Vec<Line>| {
     lines.push(line(12_000, Fact::GivenUp { instance: "one".into(), producers: 2 }));
 })]
