@@ -108,7 +108,11 @@ impl Dispatcher {
             }
             Remedy::WithoutTimestamp => writes.again_without_timestamp(id),
             Remedy::Again => writes.again(id, now),
-            Remedy::AgainAlone | Remedy::AgainAndTell => {
+            Remedy::AgainAlone => {
+                writes.again(id, now);
+                self.reporting.output.refused_alone(to, failed.to_string());
+            }
+            Remedy::AgainAndTell => {
                 writes.again(id, now);
                 self.reporting.output.refused(to, failed.to_string());
             }

@@ -117,7 +117,7 @@ impl Dispatcher {
             Remedy::Again => {}
             Remedy::AgainAlone => {
                 ready.was_refused(now);
-                self.reporting.output.refused(to, failed.to_string());
+                self.reporting.output.refused_alone(to, failed.to_string());
             }
             Remedy::AgainAndTell => {
                 self.reporting.output.refused(to, failed.to_string());

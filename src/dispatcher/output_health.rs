@@ -45,6 +45,12 @@ impl OutputHealth {
         self.tell();
     }
 
+    /// A topic refuses this very write, which is made again; why it refuses all is told rather.
+    pub(super) fn refused_alone(&mut self, to: Destination, words: String) {
+        self.refusals.entry(to).or_insert(words);
+        self.tell();
+    }
+
     /// A write was acknowledged.
     pub(super) fn written(&mut self, to: Destination) {
         if self.refusals.remove(&to).is_some() || self.trouble.is_some() {
@@ -101,7 +107,11 @@ mod tests {
         told.trouble("nothing is acknowledged".to_owned());
         told.written(dead);
         assert_eq!(says(), "ok, ok");
+        told.refused_alone(two, "two refuses one".to_owned());
+        assert_eq!(says(), "two refuses one, ok");
         told.refused(two, "two refuses".to_owned());
+        told.refused_alone(two, "two refuses one".to_owned());
+        assert_eq!(says(), "two refuses, ok");
         told.given_up();
         assert_eq!(says(), "ok, ok");
     }

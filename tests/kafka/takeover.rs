@@ -165,7 +165,9 @@ fn the_partitions_of_a_killed_instance_move_when_its_session_ends() {
     let Some(kafka) = Broker::shared() else { return };
     let service = Service::start(&[], |settings| settings.plan = Plan::new(7, Mix::ALL_FOUND));
     let topics = Topics::create(&kafka.bootstrap, "killed");
-    let config = Config::new(&topics, &service.origin).property("session.timeout.ms", SESSION.as_millis());
+    let config = Config::new(&topics, &service.origin)
+        .limits(&["1000 per 1s"])
+        .property("session.timeout.ms", SESSION.as_millis());
     let mut first = Daemon::start(&config);
     first.wait_until_ready();
     let mut second = Daemon::start(&config.instance("another"));
@@ -190,7 +192,7 @@ fn an_instance_that_has_nothing_to_read_is_ready(#[case] protocol: &str) {
     let Some(kafka) = Broker::shared() else { return };
     let service = Service::start(&[], |settings| settings.plan = Plan::new(7, Mix::ALL_FOUND));
     let topics = Topics::create(&kafka.bootstrap, "standby");
-    let config = Config::new(&topics, &service.origin).property("group.protocol", protocol);
+    let config = Config::new(&topics, &service.origin).limits(&["1000 per 1s"]).property("group.protocol", protocol);
     // One for each partition, and one more.
     let mut fleet: Vec<_> = (1..=PARTITIONS + 1)
         .map(|n| {

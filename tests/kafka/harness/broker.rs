@@ -77,14 +77,14 @@ impl Broker {
 
     /// Where it keeps its settings and its data.
     pub(super) fn folder(&self) -> PathBuf {
-        let status = self.tool("status");
+        let status = self.status();
         let (_, folder) = status.split_once('(').unwrap();
         folder.trim_end_matches(')').into()
     }
 
     /// Its process, while it runs.
     pub(super) fn process(&self) -> u32 {
-        let status = self.tool("status");
+        let status = self.status();
         let (_, process) = status.split_once("process ").unwrap();
         process.split_once(' ').unwrap().0.parse().unwrap()
     }
@@ -99,17 +99,27 @@ impl Broker {
         broker
     }
 
+    /// On a machine with much to do one question may not be answered in time.
+    fn status(&self) -> String {
+        super::eventually("tools/kafka status", super::LONG, || self.try_tool("status").ok())
+    }
+
     /// What `tools/kafka COMMAND` prints.
     fn tool(&self, command: &str) -> String {
+        self.try_tool(command).unwrap_or_else(|told| panic!("tools/kafka {command} failed: {told}"))
+    }
+
+    /// The same, or what it says where it fails.
+    fn try_tool(&self, command: &str) -> Result<String, String> {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let output = Command::new(root.join("tools/kafka"))
             .args([command, "--port", &self.port.to_string()])
             .stdin(Stdio::null())
             .output()
             .expect("tools/kafka runs");
+        let told = String::from_utf8(output.stdout).unwrap().trim().to_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "tools/kafka {command} failed: {errors}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        if output.status.success() { Ok(told) } else { Err(format!("{told} {errors}")) }
     }
 }
 
